@@ -1,0 +1,1 @@
+"""Onpace's tensors, model files and devices. Never imports ``pipeline``."""

@@ -1,0 +1,65 @@
+"""What an ONNX detector is: its family, its input, its outputs, its classes, and where each fact came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Family = Literal["yolov8", "yolox"]
+"""Key of ``pipeline.postprocess.HEADS``: which head reads the outputs."""
+
+Origin = Literal["shape", "name", "metadata", "override", "default"]
+"""Where a fact about a model came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a model."""
+
+    name: str
+    dtype: str
+    """NumPy dtype name ("float32", "float16", "int64", "uint8")."""
+    shape: tuple[int | None, ...]
+    """Dimensions; None where the file leaves one open."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSpec:
+    """What the model wants its pixels to be: ``tensor = (rgb_or_bgr * scale - mean) / deviation``."""
+
+    order: Literal["rgb", "bgr"] = "rgb"
+    scale: float = 1 / 255
+    """1/255 for 0-1 models, 1 for 0-255 models."""
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Per channel in ``order``, in scaled units."""
+    deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    placement: Literal["centre", "top_left", "stretch"] = "centre"
+    pad_value: int = 114
+    """0-255, the grey around the picture, before scaling."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Everything preprocessing, heads and runtimes need to know of a detector."""
+
+    name: str
+    """File name without its ending: what messages and tables call it."""
+    sha256: str
+    """Of the model file's bytes, hex."""
+    family: Family
+    image_input: TensorSpec
+    """The NCHW picture tensor."""
+    input_width: int
+    input_height: int
+    max_batch: int | None
+    """Fixed batch of the file; None where it is dynamic."""
+    outputs: tuple[TensorSpec, ...]
+    class_names: tuple[str, ...]
+    pixels: PixelSpec
+    has_nms: bool = False
+    """The graph suppresses overlapping boxes itself."""
+    head_options: Mapping[str, object] = field(default_factory=dict)
+    """What the family's head needs besides (orientation, strides, whether scores are logits)."""
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    """Fact ("family", "classes", "pixels.order", ...) -> where it came from."""

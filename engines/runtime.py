@@ -1,0 +1,100 @@
+"""The protocol of every runtime: open a model once, run batches in a few slots at a time, close.
+
+A *runtime* is one opened model on one device. A *slot* is a place in it where one batch at a time is prepared and
+run; batches of different slots overlap. The CPU runtime's slots are concurrent runs of one session; a CUDA runtime's
+slot owns a CUDA stream, its device and pinned buffers and its captured graph.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import RuntimeMissingError
+from engines.model_spec import ModelSpec
+
+Tensors = Mapping[str, NDArray[Any]]
+
+RUNTIMES: dict[str, str] = {  # word in the configuration -> "module:Class", imported on first use
+    "cpu": "engines.cpu_runtime:CpuRuntime",
+}
+
+Prefer = Literal["auto", "latency", "throughput"]
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """What a runtime may decide by: what the pipeline knows before the first frame."""
+
+    prefer: Prefer = "auto"
+    """latency: one wide run; throughput: several narrow runs; auto: by streams and a measurement."""
+    max_batch: int | None = None
+    """Largest batch to prepare for; None lets the runtime choose."""
+    threads: int | None = None
+    """CPU threads for inference in all; None takes every core this process may use."""
+    streams: int = 1
+    """How many streams will feed it."""
+    live: bool = False
+    """True when every stream is live (latency counts), False when files are among them (throughput counts)."""
+
+
+class Slot(Protocol):
+    """A place where one batch at a time is prepared and run. Not thread-safe: one thread each."""
+
+    @property
+    def input(self) -> NDArray[Any]:
+        """The input tensor to write into, ``[max_batch, C, H, W]``, of the model's dtype. Belongs to the slot."""
+
+    def run(self, batch_size: int, extra: Tensors | None = None) -> Tensors:
+        """Run the first ``batch_size`` rows of ``input``; ``extra`` feeds further inputs (original sizes).
+
+        Returns the outputs by name, each ``[batch_size, ...]``; they are the caller's until the slot's next run.
+        Raises RunError.
+        """
+
+
+class Runtime(Protocol):
+    """One opened model on one device. Slots may run at the same time; opening and closing may not."""
+
+    name: str
+    """The word that chose it: "cpu", "cuda", "tensorrt"."""
+    slots: tuple[Slot, ...]
+    max_batch: int
+
+    def describe(self) -> str:
+        """One line for people: what runs where, in how many slots, and why so."""
+
+    def close(self) -> None:
+        """Give everything back. Closing twice is safe."""
+
+    def __enter__(self) -> Runtime: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+def open_runtime(name: str, model: Path, spec: ModelSpec, options: RuntimeOptions) -> Runtime:
+    """Open ``model`` on the runtime called ``name`` ("auto" takes the fastest that works here).
+
+    Raises RuntimeMissingError where it is unknown or not installed, ModelError where the model does not load.
+    """
+    if name == "auto":
+        name = "cpu"
+    try:
+        module_name, class_name = RUNTIMES[name].split(":")
+    except KeyError:
+        known = ", ".join(["auto", *RUNTIMES])
+        raise RuntimeMissingError(f"runtime '{name}' is unknown. Allowed: {known}.") from None
+    runtime_class = getattr(importlib.import_module(module_name), class_name)
+    runtime: Runtime = runtime_class(model, spec, options)
+    return runtime
+
+
+def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Return ``array`` as float32, without a copy where it is already."""
+    return np.asarray(array, np.float32)

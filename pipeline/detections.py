@@ -1,0 +1,33 @@
+"""What was found in one frame: parallel arrays, one row an object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Objects of one frame, best score first."""
+
+    xyxy: FloatArray
+    """float32 ``[N, 4]``: left, top, right, bottom in pixels of the upright source picture, clipped to it."""
+    scores: FloatArray
+    """float32 ``[N]``, 0-1."""
+    class_ids: IntArray
+    """int32 ``[N]``, index into the model's class names."""
+    truncated: bool = False
+    """More objects than ``postprocess.max_detections`` were found; the lowest scores were left out."""
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """No objects: an explicit result, not a missing one."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))

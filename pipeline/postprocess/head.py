@@ -1,0 +1,42 @@
+"""The protocol of every head, and the table that finds one by the model's family."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Protocol
+
+from engines.model_spec import ModelSpec
+from engines.runtime import Tensors
+from pipeline.detections import FloatArray, IntArray
+
+HEADS: dict[str, str] = {  # ModelSpec.family -> "module:Class", imported on first use
+    "yolov8": "pipeline.postprocess.yolov8:YoloV8Head",
+    "yolox": "pipeline.postprocess.yolox:YoloXHead",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Boxes of one picture above the score threshold, before suppression, in any order."""
+
+    xyxy: FloatArray
+    """float32 ``[N, 4]`` in pixels of the model's input."""
+    scores: FloatArray
+    """float32 ``[N]``."""
+    class_ids: IntArray
+    """int32 ``[N]``."""
+
+
+class Head(Protocol):
+    """Reads one model family's outputs. Thread-safe: holds constants only."""
+
+    def read(self, outputs: Tensors, row: int, score_threshold: float) -> Candidates:
+        """Return the candidates of picture ``row`` of the batch with ``score >= score_threshold``."""
+
+
+def open_head(spec: ModelSpec) -> Head:
+    """Return the head of the model's family."""
+    module_name, class_name = HEADS[spec.family].split(":")
+    head: Head = getattr(importlib.import_module(module_name), class_name)(spec)
+    return head

@@ -1,0 +1,1 @@
+"""The preprocess room: from the decoder's planes to the model's input tensor."""

@@ -1,0 +1,52 @@
+"""The protocol of every sink, and the table that finds one by the scheme of its address."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Literal, Protocol
+
+from pipeline.errors import UrlError
+from pipeline.publish.messages import DetectionsMessage, StatusMessage
+
+Encoding = Literal["msgpack", "json"]
+
+SINKS: dict[str, str] = {  # "scheme:rest" -> "module:Class", imported on first use
+    "zmq": "pipeline.publish.zmq_sink:ZmqSink",
+    "jsonl": "pipeline.publish.jsonl_sink:JsonLinesSink",
+}
+
+
+class Sink(Protocol):
+    """Takes messages. Never blocks the pipeline: what it cannot deliver it drops, and counts.
+
+    Not thread-safe: only the publish thread calls it.
+    """
+
+    address: str
+    """The sink's address as configured, safe to print."""
+    lost: int
+    """Messages that this sink itself could not hand on."""
+
+    def send(self, message: DetectionsMessage | StatusMessage) -> None:
+        """Hand one message on."""
+
+    def tick(self) -> None:
+        """Called several times a second: serve late joiners, flush what is due."""
+
+    def close(self) -> None:
+        """Flush and give the address back. Closing twice is safe."""
+
+
+def open_sink(address: str, encoding: Encoding = "msgpack") -> Sink:
+    """Open the sink for ``scheme:rest`` ("zmq:tcp://127.0.0.1:5555", "jsonl:out.jsonl", "jsonl:-").
+
+    Raises UrlError where the scheme is unknown or the address cannot be used.
+    """
+    scheme, colon, rest = address.partition(":")
+    target = SINKS.get(scheme)
+    if target is None or not colon or not rest:
+        examples = "zmq:tcp://127.0.0.1:5555, jsonl:out.jsonl"
+        raise UrlError(f"sink '{address}': expected SCHEME:ADDRESS with scheme {' or '.join(SINKS)}, as in {examples}.")
+    module_name, class_name = target.split(":")
+    sink: Sink = getattr(importlib.import_module(module_name), class_name)(rest, encoding)
+    return sink

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 SCHEMA_VERSION = 1
 
+TrackState = Literal["tentative", "confirmed", "carried"]
 CaptureClock = Literal["rtcp", "arrival", "file"]
 Verdict = Literal[
     "starting",
@@ -43,7 +44,7 @@ class DetectedObject(Struct, frozen=True, gc=False):
     track_id: int | None = None
     """Identity within the stream's epoch; None while tracking is off or the object is not confirmed."""
     track_age_seconds: float | None = None
-    track_state: Literal["tentative", "confirmed", "carried"] | None = None
+    track_state: TrackState | None = None
 
 
 class StageSeconds(Struct, frozen=True, gc=False):
@@ -131,6 +132,8 @@ class StatusMessage(Struct, frozen=True, tag="status", tag_field="kind", gc=Fals
     reconnects: int
     last_error: str
     """Why the stream is not delivering, redacted; empty while it is."""
+    status_interval_seconds: float = 1.0
+    """The next status comes within this time: three missed in a row mean that the publisher is gone."""
 
 
 Message = DetectionsMessage | StatusMessage

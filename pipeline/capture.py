@@ -1,0 +1,173 @@
+"""One connection of one stream: source -> decode -> queue."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from pipeline.bounded_queue import BoundedQueue
+from pipeline.clock import monotonic
+from pipeline.decode.decoder import CorruptPacketError, Decoder, Picture
+from pipeline.errors import Cause, SourceError
+from pipeline.frame import Frame, Packet, StreamInfo
+from pipeline.keepup.load import BusyClock
+from pipeline.keepup.meter import StreamMeter
+from pipeline.source.source import Source
+
+_SMALLEST_STEP_SECONDS = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureLimits:
+    """What a stream's pictures must keep to."""
+
+    max_pixels: int
+    stall_seconds: float
+    """Longest time without a decoded picture on a live stream, whatever else arrives."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamContext:
+    """What stays the same over all connections of one stream."""
+
+    stream_id: str
+    queue: BoundedQueue[Frame]
+    meter: StreamMeter
+    busy: BusyClock
+    """The stream's share of decode's work."""
+    limits: CaptureLimits
+    stopping: threading.Event = field(default_factory=threading.Event)
+    frame_indices: Iterator[int] = field(default_factory=itertools.count)
+    """Counts the stream's frames over all epochs."""
+
+
+class Capture:
+    """Plays one opened source through its decoder into the stream's queue, and accounts for every picture.
+
+    Passive: ``play`` runs in the caller's thread, never retries, and always leaves the ledger without frames in
+    ``decode``.
+    """
+
+    def __init__(
+        self,
+        context: StreamContext,
+        epoch: int,
+        info: StreamInfo,
+        source: Source,
+        decoder: Decoder,
+        on_first_picture: Callable[[], None],
+    ) -> None:
+        self._context = context
+        self._meter = context.meter
+        self._stopping = context.stopping
+        self._epoch = epoch
+        self._info = info
+        self._source = source
+        self._decoder = decoder
+        self._on_first_picture = on_first_picture
+        self._held = 0  # packets inside the decoder that have not come out as pictures
+        self._first_pts: float | None = None
+        self._last_pts = -_SMALLEST_STEP_SECONDS
+        self._step_seconds = 1 / info.declared_fps if info.declared_fps else 0.04
+        self.pictures = 0
+
+    def play(self) -> None:
+        """Read until the source ends, fails (SourceError) or ``stopping`` is set."""
+        try:
+            last_picture_at = monotonic()
+            while not self._stopping.is_set():
+                packet = self._source.read()
+                if packet is None:
+                    self._emit(self._decoder.drain(), 0.0)
+                    return
+                pictures = self._decode(packet)
+                now = monotonic()
+                if pictures:
+                    last_picture_at = now
+                elif self._info.live and now - last_picture_at > self._context.limits.stall_seconds:
+                    raise SourceError(
+                        f"packets arrive, but no picture could be decoded for {now - last_picture_at:.1f} s",
+                        cause=Cause.CORRUPT,
+                    )
+        finally:
+            if self._held:
+                reason = "stopped" if self._stopping.is_set() else "no_picture"
+                self._meter.dropped("decode", "decode", reason, monotonic(), self._held)
+                self._held = 0
+
+    def _decode(self, packet: Packet) -> int:
+        """Decode one packet and queue its pictures; return how many there were."""
+        self._meter.arrived(packet.received_at)
+        self._held += 1
+        started = monotonic()
+        try:
+            pictures = self._decoder.decode(packet)
+        except CorruptPacketError:
+            self._held -= 1
+            next(self._context.frame_indices)
+            self._meter.dropped("decode", "decode", "corrupt", monotonic())
+            return 0
+        ended = monotonic()
+        self._context.busy.add(started, ended)
+        self._emit(pictures, ended - started)
+        return len(pictures)
+
+    def _emit(self, pictures: list[Picture], seconds: float) -> None:
+        now = monotonic()
+        for picture in pictures:
+            if self._held:
+                self._held -= 1
+            else:  # a packet that held two pictures: the second one was received too
+                self._meter.arrived(picture.packet.received_at)
+            self._check_size(picture)
+            frame = self._frame(picture, now, seconds / len(pictures))
+            if not self.pictures:
+                self._on_first_picture()
+            self.pictures += 1
+            self._meter.ledger.move("decode", "queue")
+            for evicted in self._context.queue.put(frame, self._stopping):
+                reason = "stopped" if evicted is frame else "queue_full"
+                self._meter.dropped("queue", "decode", reason, now)
+
+    def _frame(self, picture: Picture, now: float, decode_seconds: float) -> Frame:
+        packet = picture.packet
+        return Frame(
+            stream_id=self._context.stream_id,
+            epoch=self._epoch,
+            index=next(self._context.frame_indices),
+            planes=picture.planes,
+            colour=picture.colour,
+            rotation=picture.rotation,
+            pts_seconds=self._advance(picture.pts_seconds),
+            received_at=packet.received_at,
+            captured_at=packet.captured_at,
+            capture_utc=packet.capture_utc,
+            capture_clock=packet.capture_clock,
+            decoded_at=now,
+            decode_seconds=decode_seconds,
+            damaged=picture.damaged,
+            owner=picture.owner,
+        )
+
+    def _advance(self, pts_seconds: float | None) -> float:
+        """Return a presentation time that starts at 0 and only ever grows, whatever the container says."""
+        if pts_seconds is None:
+            since_first = self._last_pts + (self._step_seconds if self._first_pts is not None else 0.0)
+            self._first_pts = self._first_pts or 0.0
+        else:
+            if self._first_pts is None:
+                self._first_pts = pts_seconds
+            since_first = pts_seconds - self._first_pts
+        self._last_pts = max(since_first, self._last_pts + _SMALLEST_STEP_SECONDS)
+        return self._last_pts
+
+    def _check_size(self, picture: Picture) -> None:
+        height, width = picture.planes[0].shape
+        if width * height > self._context.limits.max_pixels:
+            raise SourceError(
+                f"pictures of {width}x{height} have more pixels than decode.max_pixels allows "
+                f"({self._context.limits.max_pixels}). Raise it, or choose a smaller stream of the camera.",
+                cause=Cause.UNSUPPORTED,
+            )

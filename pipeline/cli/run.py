@@ -1,0 +1,159 @@
+"""``onpace run``: a configuration, or sources and a model, until they end."""
+
+from __future__ import annotations
+
+import json as json_format
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.live import live_view
+from pipeline.cli.summary import print_summary, summarise
+from pipeline.clock import monotonic
+from pipeline.config import Config, parse_duration
+from pipeline.config_file import config_from_mapping, load_config
+from pipeline.errors import ConfigError
+from pipeline.pipeline import Pipeline
+from pipeline.samples import find_sample
+
+_REFRESH_SECONDS = 0.25
+
+
+def run(
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CONFIG | SOURCE…",
+            help="A YAML configuration, or sources: a path, glob, rtsp:// address, camera:0, pattern:.",
+        ),
+    ],
+    model: Annotated[str | None, typer.Option(help="ONNX detector; needed when sources are given.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="auto or cpu.")] = None,
+    sink: Annotated[
+        list[str] | None, typer.Option(help="zmq:tcp://127.0.0.1:5555 or jsonl:out.jsonl; may be repeated.")
+    ] = None,
+    realtime: Annotated[bool, typer.Option("--realtime", help="Play files at their own pace, as cameras.")] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="Play files again and again.")] = False,
+    duration: Annotated[str | None, typer.Option("--for", help='Stop after so long: "10s", "5m".')] = None,
+    summary: Annotated[Path | None, typer.Option(help="Write the summary as JSON to this file.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else.")] = False,
+    require_pace: Annotated[
+        bool, typer.Option("--require-pace", help="Exit with 3 when a stream did not keep pace.")
+    ] = False,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> int:
+    """Decode, detect, publish, and judge whether the frame rate keeps up.
+
+    [bold]Example:[/bold] onpace run rtsp://camera/1 --model yolox.onnx --sink zmq:tcp://127.0.0.1:5555
+    """
+    _set_up_logging(log_level)
+    config = _configuration(targets, model, runtime, sink or [], realtime, loop)
+    seconds = _seconds(duration)
+    if summary is not None and not summary.absolute().parent.is_dir():
+        raise ConfigError(f"--summary {summary}: the folder does not exist. Make it first.")
+    started = monotonic()
+    with Pipeline(config) as pipeline:
+        logging.getLogger("onpace.run").info("%s on %s", pipeline.spec.name, pipeline.runtime.describe())
+        with _stop_on_signals(pipeline):
+            pipeline.start()
+            _watch(pipeline, None if seconds is None else started + seconds, quiet=json)
+    result = summarise(pipeline, monotonic() - started, require_pace=require_pace)
+    if summary is not None:
+        summary.write_text(json_format.dumps(result, indent=2) + "\n")
+    if json:
+        typer.echo(json_format.dumps(result, indent=2))
+    else:
+        print_summary(result)
+    return int(result["exit_code"])
+
+
+def _watch(pipeline: Pipeline, until: float | None, *, quiet: bool) -> None:
+    """Show the pipeline until it ends by itself, by signal or by time."""
+    stdout_taken = quiet or any(address.startswith("jsonl:-") for address in pipeline.config.publish.sinks)
+    with live_view(quiet=quiet, to_stderr=stdout_taken) as show:
+        while not pipeline.wait(_REFRESH_SECONDS):
+            show(pipeline.status())
+            if until is not None and monotonic() >= until:
+                until = None
+                pipeline.stop()
+
+
+@contextmanager
+def _stop_on_signals(pipeline: Pipeline) -> Iterator[None]:
+    """SIGINT and SIGTERM drain and end with 0; a second one ends now."""
+    stopping = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping:
+            os._exit(128 + number)
+        stopping = True
+        pipeline.stop()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _configuration(
+    targets: list[str], model: str | None, runtime: str | None, sinks: list[str], realtime: bool, loop: bool
+) -> Config:
+    if len(targets) == 1 and targets[0].endswith((".yaml", ".yml")):
+        if model or sinks or realtime or loop:
+            raise ConfigError(f"{targets[0]} is a configuration: --model, --sink, --realtime and --loop belong in it.")
+        path = find_sample(targets[0]) if targets[0].startswith("sample:") else Path(targets[0])
+        config = load_config(path)
+        if runtime is None:
+            return config
+        return config.model_copy(update={"infer": config.infer.model_copy(update={"runtime": runtime})})
+    if model is None:
+        raise ConfigError(f"{targets[0]}: give a detector with --model FILE.onnx, or a configuration ending in .yaml.")
+    streams = [
+        {"id": stream_id, "url": url, "realtime": realtime, "loop": loop}
+        for stream_id, url in zip(_stream_ids(targets), targets, strict=True)
+    ]
+    infer: dict[str, Any] = {"model": model, **({"runtime": runtime} if runtime else {})}
+    return config_from_mapping({"streams": streams, "infer": infer, "publish": {"sinks": sinks}}, origin="command line")
+
+
+def _stream_ids(urls: list[str]) -> list[str]:
+    """Name streams by what tells them apart: the last part of the address, numbered where that repeats."""
+    names = []
+    for url in urls:
+        last = url.rstrip("/").rpartition("/")[2].partition("?")[0]
+        name = "".join(c if c.isalnum() or c in "_.-" else "-" for c in last).strip("-.") or "stream"
+        names.append(name[:48])
+    return [name if names.count(name) == 1 else f"{name}-{number + 1}" for number, name in enumerate(names)]
+
+
+def _seconds(duration: str | None) -> float | None:
+    if duration is None:
+        return None
+    try:
+        return parse_duration(duration)
+    except ValueError as error:
+        raise ConfigError(f"--for {duration}: {error}.") from error
+
+
+def _set_up_logging(level: str) -> None:
+    levels = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+    if level.lower() not in levels:
+        raise ConfigError(f"--log-level {level}: allowed are {', '.join(levels)}.")
+    logging.basicConfig(
+        level=levels[level.lower()],
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname).3s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+        force=True,
+    )

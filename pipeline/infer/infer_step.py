@@ -1,0 +1,92 @@
+"""One slot's work on one batch: preprocess -> infer -> postprocess."""
+
+from __future__ import annotations
+
+import logging
+
+from engines.runtime import Slot, Tensors
+from pipeline.clock import monotonic
+from pipeline.errors import StageError
+from pipeline.frame import Frame
+from pipeline.infer.batch import Batch, FailedFrame, InferredFrame
+from pipeline.keepup.load import BusyClock
+from pipeline.letterbox import Letterbox
+from pipeline.postprocess.postprocess import Postprocess
+from pipeline.preprocess.host import HostPreprocess
+
+_FAILURES_IN_A_ROW = 10
+"""After so many batches without one result the model is not going to recover."""
+
+_log = logging.getLogger("onpace.infer")
+
+
+class InferStep:
+    """Prepares, runs and reads batches in one slot. Passive and not thread-safe: one per slot.
+
+    A frame that cannot be prepared or read fails alone; a run that fails costs its batch.
+    """
+
+    def __init__(self, slot: Slot, preprocess: HostPreprocess, postprocess: Postprocess, busy: BusyClock) -> None:
+        self._slot = slot
+        self._preprocess = preprocess
+        self._postprocess = postprocess
+        self._busy = busy
+        self._failures = 0
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Fill in ``batch.inferred`` and ``batch.failed``. Raises StageError when nothing works any more."""
+        started = monotonic()
+        ready = self._prepare(batch)
+        if ready:
+            self._infer(batch, ready)
+        self._busy.add(started, monotonic())
+        self._failures = 0 if batch.inferred else self._failures + 1
+        if batch.failed:
+            failed = batch.failed[0]
+            _log.warning("stream %s: %s failed: %s", failed.frame.stream_id, failed.stage, failed.error)
+            if self._failures >= _FAILURES_IN_A_ROW:
+                raise StageError(f"{self._failures} batches in a row failed: {failed.error}", stage=failed.stage)
+        return batch
+
+    def _prepare(self, batch: Batch) -> list[tuple[Frame, Letterbox, float]]:
+        """Fill the slot's input row by row; return the frames in it, their geometry and preprocess seconds."""
+        ready: list[tuple[Frame, Letterbox, float]] = []
+        for frame in batch.frames:
+            begun = monotonic()
+            try:
+                geometry = self._preprocess(frame, len(ready))
+            except Exception as error:
+                batch.failed.append(FailedFrame(frame, "preprocess", f"{type(error).__name__}: {error}"))
+            else:
+                ready.append((frame, geometry, monotonic() - begun))
+        return ready
+
+    def _infer(self, batch: Batch, ready: list[tuple[Frame, Letterbox, float]]) -> None:
+        begun = monotonic()
+        try:
+            outputs = self._slot.run(len(ready))
+        except Exception as error:
+            batch.failed.extend(FailedFrame(frame, "infer", str(error)) for frame, _, _ in ready)
+            return
+        infer_seconds = monotonic() - begun
+        for row, (frame, geometry, preprocess_seconds) in enumerate(ready):
+            self._read(batch, outputs, row, frame, geometry, preprocess_seconds, infer_seconds)
+
+    def _read(
+        self,
+        batch: Batch,
+        outputs: Tensors,
+        row: int,
+        frame: Frame,
+        geometry: Letterbox,
+        preprocess_seconds: float,
+        infer_seconds: float,
+    ) -> None:
+        begun = monotonic()
+        try:
+            detections = self._postprocess(outputs, row, geometry)
+        except Exception as error:
+            batch.failed.append(FailedFrame(frame, "postprocess", f"{type(error).__name__}: {error}"))
+            return
+        seconds = monotonic() - begun
+        batch.inferred.append(InferredFrame(frame, detections, preprocess_seconds, infer_seconds, seconds))

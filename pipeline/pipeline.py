@@ -1,0 +1,197 @@
+"""The page that wires the seven stages: source -> decode -> preprocess -> infer -> postprocess -> track -> publish.
+
+Three kinds of threads host them, and only queues stand between:
+
+- one a stream: source -> decode, kept connected by its supervisor;  then the stream's bounded queue;
+- one a slot of the runtime: preprocess -> infer -> postprocess, fed by the batcher;  then results in order;
+- one for all: track -> publish, and the status messages.
+
+Keep-up watches from the side: every stage reports to the stream's meter.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from engines.inspect_model import read_model_spec
+from engines.runtime import RuntimeOptions, Slot, open_runtime
+from pipeline.clock import monotonic
+from pipeline.config import Config
+from pipeline.frame import Frame
+from pipeline.infer.batcher import Batcher
+from pipeline.infer.in_order import InOrder
+from pipeline.infer.infer_step import InferStep
+from pipeline.keepup.load import BusyClock, StageLoad
+from pipeline.keepup.meter import KeepupSettings, StreamMeter, StreamStatus
+from pipeline.plan import StreamPlan, plan_stream
+from pipeline.postprocess.head import open_head
+from pipeline.postprocess.postprocess import Postprocess
+from pipeline.preprocess.host import HostPreprocess
+from pipeline.publish.publish_step import PublishStep
+from pipeline.publish.publisher import Publisher
+from pipeline.publish.sink import open_sink
+from pipeline.samples import find_model
+from pipeline.stage import StageThread
+from pipeline.supervisor import StreamSupervisor
+
+_log = logging.getLogger("onpace.pipeline")
+
+
+class Pipeline:
+    """One running pipeline. Nothing global is needed to run two side by side."""
+
+    def __init__(self, config: Config) -> None:
+        """Open everything that can fail for bad input, before the first frame.
+
+        Raises InputError (addresses), ModelError and RuntimeMissingError (the model and what runs it).
+        """
+        plans = [plan_stream(section, config) for section in config.streams]
+        self.config = config
+        self.failure: BaseException | None = None
+        """What ended the pipeline early; None while it runs and after a proper end."""
+        self._lock = threading.Lock()
+        self._settings = KeepupSettings(
+            window=config.keepup.window,
+            hysteresis=config.keepup.hysteresis,
+            tolerance=config.keepup.tolerance,
+            max_age=config.keepup.max_age,
+        )
+        model = find_model(config.infer.model)
+        self.spec = read_model_spec(model)
+        self.runtime = open_runtime(
+            config.infer.runtime,
+            model,
+            self.spec,
+            RuntimeOptions(
+                prefer=config.infer.prefer,
+                max_batch=config.infer.batch_size,
+                threads=config.infer.threads,
+                streams=len(plans),
+                live=all(plan.live for plan in plans),
+            ),
+        )
+        self._batcher = Batcher(
+            batch_size=self.runtime.max_batch,
+            deadline_seconds=config.infer.batch_deadline,
+            max_age_seconds=config.keepup.max_age,
+            on_expired=self._expired,
+        )
+        self._in_order = InOrder()
+        self._infer_busy = BusyClock(workers=len(self.runtime.slots))
+        self._publish_busy = BusyClock(workers=1)
+        self._slots_running = len(self.runtime.slots)
+
+        # source -> decode
+        self.streams = {plan.stream_id: self._stream(plan) for plan in plans}
+        self._batcher.close()
+        # preprocess -> infer -> postprocess
+        self._slots = [self._slot(number, slot) for number, slot in enumerate(self.runtime.slots)]
+        # track -> publish
+        self._publish = StageThread("publish", self._publishing().run, on_failure=self._failed)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        for thread in [self._publish, *self._slots, *self.streams.values()]:
+            thread.start()
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until every stream has ended and every result is out; return whether that is so."""
+        return self._publish.join(timeout_seconds)
+
+    def stop(self) -> None:
+        """Ask every stream to end. What was received already is still inferred and published: ``wait`` for it."""
+        for stream in self.streams.values():
+            stream.stop()
+
+    def close(self) -> None:
+        """Stop, give everything back. Closing twice is safe."""
+        self.stop()
+        for thread in [*self.streams.values(), *self._slots, self._publish]:
+            if not thread.join(5.0):
+                _log.error("%s did not end within 5 s", thread.name)
+        self.runtime.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def loads(self, stream_id: str) -> Sequence[StageLoad]:
+        """How busy each stage is, as one stream sees it."""
+        now = monotonic()
+        stream = self.streams[stream_id]
+        return (
+            StageLoad("decode", stream.busy.utilisation(now), 0, 0, 1),
+            StageLoad(
+                "infer",
+                self._infer_busy.utilisation(now),
+                len(stream.queue),
+                stream.queue.capacity,
+                len(self.runtime.slots),
+            ),
+            StageLoad("publish", self._publish_busy.utilisation(now), 0, 0, 1),
+        )
+
+    def status(self) -> list[StreamStatus]:
+        """How every stream is doing now, in the order of the configuration."""
+        return [stream.meter.snapshot(monotonic(), self.loads(stream_id)) for stream_id, stream in self.streams.items()]
+
+    def _stream(self, plan: StreamPlan) -> StreamSupervisor:
+        queue = self._batcher.add_stream(plan.stream_id, capacity=plan.queue_frames, policy=plan.policy)
+        meter = StreamMeter(plan.stream_id, self._settings, live=plan.live)
+        return StreamSupervisor(plan, queue, meter, BusyClock(workers=1))
+
+    def _slot(self, number: int, slot: Slot) -> StageThread:
+        post = self.config.postprocess
+        step = InferStep(
+            slot,
+            HostPreprocess(self.spec, slot.input),
+            Postprocess(
+                self.spec,
+                open_head(self.spec),
+                score_threshold=post.score_threshold,
+                iou_threshold=post.iou_threshold,
+                max_detections=post.max_detections,
+                classes=post.classes,
+            ),
+            self._infer_busy,
+        )
+
+        def infer() -> None:
+            try:
+                while (batch := self._batcher.take()) is not None:
+                    for frame in batch.frames:
+                        self.streams[frame.stream_id].meter.ledger.move("queue", "infer")
+                    self._in_order.put(step(batch))
+            finally:
+                with self._lock:
+                    self._slots_running -= 1
+                    if not self._slots_running:
+                        self._in_order.close()
+
+        return StageThread(f"infer-{number}", infer, on_failure=self._failed)
+
+    def _publishing(self) -> PublishStep:
+        publish = self.config.publish
+        sinks = [open_sink(address, publish.encoding) for address in publish.sinks]
+        return PublishStep(
+            self._in_order,
+            Publisher(sinks, model_name=self.spec.name, class_names=self.spec.class_names),
+            {stream_id: stream.meter for stream_id, stream in self.streams.items()},
+            self._publish_busy,
+            status=self.status,
+            status_interval_seconds=publish.status_interval,
+        )
+
+    def _expired(self, frame: Frame) -> None:
+        self.streams[frame.stream_id].meter.dropped("queue", "decode", "too_old", monotonic())
+
+    def _failed(self, error: BaseException) -> None:
+        """A stage died: end the pipeline and keep the reason for the exit code."""
+        with self._lock:
+            self.failure = self.failure or error
+        self.stop()
+        self._in_order.close()

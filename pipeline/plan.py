@@ -1,0 +1,69 @@
+"""From configuration to plain plans: what each stream's supervisor needs, with defaults and overrides settled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.bounded_queue import Policy
+from pipeline.capture import CaptureLimits
+from pipeline.config import Config, StreamSection
+from pipeline.source.address import parse_address
+from pipeline.source.source import SourceOptions
+
+LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "camera"})
+"""Sources that never end by themselves: an end is a failure, and failures are retried."""
+
+_LIVE_QUEUE_FRAMES = 2
+_FILE_QUEUE_FRAMES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """One stream, ready to be supervised. Plain data."""
+
+    stream_id: str
+    url: str
+    options: SourceOptions
+    endless: bool
+    """A camera: expected to deliver for ever."""
+    live: bool
+    """A camera, or a file paced as one: late frames are dropped, not waited for."""
+    loop: bool
+    reconnect: bool
+    reconnect_max_wait_seconds: float
+    decode_threads: int
+    queue_frames: int
+    policy: Policy
+    limits: CaptureLimits
+
+
+def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
+    """Settle one stream's plan. Raises UrlError for an address that is not allowed."""
+    endless = parse_address(section.url).scheme in LIVE_SCHEMES
+    live = endless or section.realtime
+    read_timeout = section.read_timeout if section.read_timeout is not None else config.source.read_timeout
+    open_timeout = section.open_timeout if section.open_timeout is not None else config.source.open_timeout
+    policy = section.policy or config.decode.policy
+    queue_frames = section.queue_frames or config.decode.queue_frames
+    return StreamPlan(
+        stream_id=section.id,
+        url=section.url,
+        options=SourceOptions(
+            realtime=section.realtime,
+            transport=section.transport or config.source.transport,
+            open_timeout_seconds=open_timeout,
+            read_timeout_seconds=read_timeout,
+            username=section.username,
+            password=section.password.get_secret_value() if section.password else None,
+            video_track=section.video_track,
+        ),
+        endless=endless,
+        live=live,
+        loop=section.loop,
+        reconnect=config.source.reconnect,
+        reconnect_max_wait_seconds=config.source.reconnect_max_wait,
+        decode_threads=config.decode.threads,
+        queue_frames=queue_frames or (_LIVE_QUEUE_FRAMES if live else _FILE_QUEUE_FRAMES),
+        policy=("drop_oldest" if live else "block") if policy == "auto" else policy,
+        limits=CaptureLimits(max_pixels=config.decode.max_pixels, stall_seconds=read_timeout),
+    )

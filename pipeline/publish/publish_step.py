@@ -1,0 +1,90 @@
+"""Takes finished batches in order and sends every frame on its way: track -> publish, and the status messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pipeline.clock import monotonic
+from pipeline.infer.batch import Batch, InferredFrame
+from pipeline.infer.in_order import InOrder
+from pipeline.keepup.load import BusyClock
+from pipeline.keepup.meter import StreamMeter, StreamStatus
+from pipeline.publish.publisher import Publisher
+
+_TICK_SECONDS = 0.1
+
+
+class PublishStep:
+    """The last stage. ``run`` returns once everything that was received is published or dropped."""
+
+    def __init__(
+        self,
+        in_order: InOrder,
+        publisher: Publisher,
+        meters: Mapping[str, StreamMeter],
+        busy: BusyClock,
+        *,
+        status: Callable[[], Sequence[StreamStatus]],
+        status_interval_seconds: float,
+    ) -> None:
+        self._in_order = in_order
+        self._publisher = publisher
+        self._meters = meters
+        self._busy = busy
+        self._status = status
+        self._status_interval_seconds = status_interval_seconds
+        self._next_tick = 0.0
+        self._next_status = 0.0
+
+    def run(self) -> None:
+        """Publish until nothing more comes, then say so in a last status of every stream."""
+        try:
+            while not self._in_order.finished:
+                batch = self._in_order.take(_TICK_SECONDS)
+                if batch is not None:
+                    self._publish(batch)
+                self._tick()
+            self._publish_status()
+        finally:
+            self._publisher.close()
+
+    def _publish(self, batch: Batch) -> None:
+        started = monotonic()
+        for failed in batch.failed:
+            meter = self._meters[failed.frame.stream_id]
+            meter.dropped("infer", failed.stage, "failed", monotonic())
+        for inferred in batch.inferred:
+            self._publish_frame(inferred)
+        self._busy.add(started, monotonic())
+
+    def _publish_frame(self, inferred: InferredFrame) -> None:
+        frame = inferred.frame
+        meter = self._meters[frame.stream_id]
+        meter.ledger.move("infer", "publish")
+        now = monotonic()
+        service = (
+            frame.decode_seconds + inferred.preprocess_seconds + inferred.infer_seconds + inferred.postprocess_seconds
+        )
+        wait = max(0.0, now - frame.received_at - service)
+        self._publisher.publish(inferred, wait_seconds=wait, now=now)
+        meter.published(
+            now,
+            age_seconds=now - frame.captured_at,
+            wait_seconds=wait,
+            service_seconds=service,
+            capture_clock=frame.capture_clock,
+        )
+
+    def _tick(self) -> None:
+        now = monotonic()
+        if now < self._next_tick:
+            return
+        self._next_tick = now + _TICK_SECONDS
+        if now >= self._next_status:
+            self._next_status = now + self._status_interval_seconds
+            self._publish_status()
+        self._publisher.tick()
+
+    def _publish_status(self) -> None:
+        for status in self._status():
+            self._publisher.publish_status(status)

@@ -1,0 +1,130 @@
+"""Keeps one stream connected: opens it, plays it, and decides by cause whether and when to try again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from pipeline.bounded_queue import BoundedQueue
+from pipeline.capture import Capture, StreamContext
+from pipeline.clock import monotonic
+from pipeline.decode.decoder import Decoder, open_decoder
+from pipeline.errors import Cause, SourceError
+from pipeline.frame import Frame, StreamInfo
+from pipeline.keepup.load import BusyClock
+from pipeline.keepup.meter import StreamMeter
+from pipeline.plan import StreamPlan
+from pipeline.retry import Backoff
+from pipeline.source.source import Source, open_source
+
+_LIVE_LONG_ENOUGH_SECONDS = 10.0
+"""A connection that held this long starts the ladder anew; a shorter one is flapping."""
+
+
+class StreamSupervisor:
+    """One thread a stream. Nothing that happens to this stream reaches another one."""
+
+    def __init__(
+        self,
+        plan: StreamPlan,
+        queue: BoundedQueue[Frame],
+        meter: StreamMeter,
+        busy: BusyClock,
+    ) -> None:
+        self.plan = plan
+        self.meter = meter
+        self._context = StreamContext(plan.stream_id, queue, meter, busy, plan.limits)
+        self._stopping = self._context.stopping
+        self.failed: SourceError | None = None
+        """Why the stream was given up; None while it runs and after a proper end."""
+        self._backoff = Backoff(plan.reconnect_max_wait_seconds)
+        self._log = logging.getLogger(f"onpace.source.{plan.stream_id}")
+        self._thread = threading.Thread(target=self._run, name=f"source-{plan.stream_id}", daemon=True)
+
+    def start(self) -> None:
+        """Begin connecting."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the stream to end; frames already queued stay."""
+        self._stopping.set()
+
+    def join(self, timeout_seconds: float | None = None) -> bool:
+        """Wait for the thread; return whether it ended."""
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        epoch = 0
+        try:
+            while not self._stopping.is_set():
+                epoch += 1
+                try:
+                    self._play(epoch)
+                    if self.plan.loop and not self._stopping.is_set():
+                        continue
+                    break
+                except SourceError as error:
+                    if not self._retry_after(error):
+                        break
+                except Exception as error:  # a fault of this stream's own must stay its own
+                    self._log.exception("failed unexpectedly")
+                    if not self._retry_after(SourceError(f"{type(error).__name__}: {error}", cause=Cause.FAILED)):
+                        break
+        finally:
+            self._context.queue.close()
+            error_text = str(self.failed) if self.failed else ""
+            cause = self.failed.cause if self.failed else None
+            self.meter.connection("ended", monotonic(), cause=cause, error=error_text)
+
+    def _play(self, epoch: int) -> None:
+        """One connection, from opening to its end. Raises SourceError."""
+        self.meter.connection("connecting", monotonic())
+        source = open_source(self.plan.url, self.plan.options, self._stopping)
+        try:
+            info = source.open()
+            self._check_size(info)
+            decoder = open_decoder(info, self.plan.decode_threads)
+            try:
+                self._capture(epoch, info, source, decoder)
+            finally:
+                decoder.close()
+        finally:
+            source.close()
+        if self.plan.endless and not self._stopping.is_set():
+            raise SourceError("the camera ended the stream", cause=Cause.ENDED)
+
+    def _capture(self, epoch: int, info: StreamInfo, source: Source, decoder: Decoder) -> None:
+        opened_at = monotonic()
+
+        def first_picture() -> None:
+            self.meter.connection("live", monotonic())
+            self._log.info("live: %s %s, epoch %d", info.codec, info.size, epoch)
+
+        capture = Capture(self._context, epoch, info, source, decoder, first_picture)
+        try:
+            capture.play()
+        finally:
+            if capture.pictures and monotonic() - opened_at > _LIVE_LONG_ENOUGH_SECONDS:
+                self._backoff.reset()
+
+    def _retry_after(self, error: SourceError) -> bool:
+        """Wait as the cause asks; return False when the stream is given up or stopping."""
+        if self._stopping.is_set():
+            return False
+        if not (self.plan.endless and self.plan.reconnect):
+            self.failed = error
+            self._log.error("%s: %s", error.cause.value, error)
+            return False
+        wait_seconds = self._backoff.wait_seconds(error.cause)
+        self.meter.connection("waiting", monotonic(), cause=error.cause, error=str(error))
+        self._log.warning("%s: %s. Next try in %.1f s", error.cause.value, error, wait_seconds)
+        return not self._stopping.wait(wait_seconds)
+
+    def _check_size(self, info: StreamInfo) -> None:
+        if info.size.width * info.size.height > self.plan.limits.max_pixels:
+            raise SourceError(
+                f"the stream is {info.size}, more pixels than decode.max_pixels allows "
+                f"({self.plan.limits.max_pixels}). Raise it, or choose a smaller stream of the camera.",
+                cause=Cause.UNSUPPORTED,
+            )

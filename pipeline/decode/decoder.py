@@ -14,6 +14,9 @@ DECODERS: dict[str, str] = {  # StreamInfo.decoder -> "module:Class", imported o
     "raw": "pipeline.decode.raw:RawDecoder",
 }
 
+LARGEST_PICTURE = 1 << 27
+"""Pixels. 16384 x 8192, twice what 8K cameras send."""
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -54,8 +57,11 @@ class Decoder(Protocol):
         """Give the decoder's buffers back. Closing twice is safe."""
 
 
-def open_decoder(info: StreamInfo, threads: int) -> Decoder:
-    """Return a decoder for the stream; ``threads`` bounds its own threads (0 lets a file's decoder choose)."""
+def open_decoder(info: StreamInfo, threads: int, max_pixels: int = LARGEST_PICTURE) -> Decoder:
+    """Return a decoder for the stream; ``threads`` bounds its own threads (0 lets a file's decoder choose).
+
+    Pictures of more than ``max_pixels`` are refused before memory is taken for them.
+    """
     module_name, class_name = DECODERS[info.decoder].split(":")
-    decoder: Decoder = getattr(importlib.import_module(module_name), class_name)(info, threads)
+    decoder: Decoder = getattr(importlib.import_module(module_name), class_name)(info, threads, max_pixels)
     return decoder

@@ -1,0 +1,102 @@
+"""Decodes with FFmpeg through PyAV, on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import av
+import av.error
+
+from pipeline.decode.decoder import CorruptPacketError, Picture
+from pipeline.decode.planes import to_planes
+from pipeline.errors import Cause, SourceError
+from pipeline.frame import Packet, StreamInfo
+
+# A codec holds back at most 16 reference pictures, and a frame-threaded decoder one more per thread.
+_REMEMBERED_PACKETS = 128
+_LIVE_THREADS = 2
+
+
+class PyAvDecoder:
+    """Turns PyAV packets into pictures whose planes are the codec's own buffers."""
+
+    def __init__(self, info: StreamInfo, threads: int, max_pixels: int) -> None:
+        self._context: Any = info.template.codec_context
+        # Drained frames carry no time base of their own.
+        self._seconds_per_tick = float(info.template.time_base)
+        self._packets: dict[int, Packet] = {}
+        self._latest: Packet | None = None
+        if info.live:
+            # Frame threads would hold back one picture each; slices share the work of one picture.
+            self._context.thread_type = "SLICE"
+            self._context.thread_count = threads or _LIVE_THREADS
+        else:
+            self._context.thread_type = "FRAME"
+            self._context.thread_count = threads
+        # The codec checks this before it allocates: a forged header cannot make it take gigabytes.
+        self._context.options = {**dict(self._context.options), "max_pixels": str(max_pixels)}
+
+    def decode(self, packet: Packet) -> list[Picture]:
+        """Return the pictures now ready, in presentation order. Empty while the codec reorders."""
+        coded = packet.payload
+        self._latest = packet
+        pts = coded.pts
+        if pts is not None:
+            packets = self._packets
+            packets[pts] = packet
+            if len(packets) > _REMEMBERED_PACKETS:
+                del packets[next(iter(packets))]
+        try:
+            frames = self._context.decode(coded)
+        except av.error.InvalidDataError:
+            raise CorruptPacketError(f"{self._context.name}: a packet of {coded.size} bytes is damaged") from None
+        except (av.error.FFmpegError, ValueError) as error:
+            raise self._unsupported(error) from None
+        return [self._picture(frame) for frame in frames]
+
+    def drain(self) -> list[Picture]:
+        """Return the pictures still held back. Call once, at the end of the stream."""
+        if self._latest is None:
+            return []
+        try:
+            frames = self._context.decode(None)
+        except (av.error.FFmpegError, ValueError):
+            # The end is the wrong place to fail: what was to come is damaged and lost.
+            return []
+        return [self._picture(frame) for frame in frames]
+
+    def close(self) -> None:
+        """Give the decoder's buffers back. Closing twice is safe."""
+        # The codec context belongs to the source's container; dropping the references lets both go.
+        self._context = None
+        self._packets.clear()
+        self._latest = None
+
+    def _picture(self, frame: Any) -> Picture:
+        pts = frame.pts
+        packet = self._latest if pts is None else self._packets.pop(pts, self._latest)
+        assert packet is not None  # a picture follows a packet
+        planes, colour, owner = to_planes(frame)
+        return Picture(
+            planes=planes,
+            colour=colour,
+            rotation=clockwise_rotation(frame),
+            pts_seconds=None if pts is None else pts * self._seconds_per_tick,
+            packet=packet,
+            damaged=frame.is_corrupt or packet.payload.is_corrupt,
+            owner=owner,
+        )
+
+    def _unsupported(self, error: Exception) -> SourceError:
+        reason = getattr(error, "strerror", None) or str(error)
+        return SourceError(
+            f"codec '{self._context.name}' cannot decode this stream ({reason}). "
+            "Choose another codec or a smaller picture in the camera's settings.",
+            cause=Cause.UNSUPPORTED,
+        )
+
+
+def clockwise_rotation(frame: Any) -> int:
+    """Return the quarter turns clockwise, in degrees, that the frame's display matrix asks for."""
+    # FFmpeg counts anticlockwise.
+    return int(-round(frame.rotation / 90) * 90) % 360

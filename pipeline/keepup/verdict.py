@@ -1,0 +1,168 @@
+"""Whether a live stream keeps pace: pure conditions on one window's counts, and the patience before they are shown.
+
+Two things can be wrong with pace, and they differ in what happens to frames:
+
+- *behind*: frames come late. More of them entered than left over the window (a backlog grows), or their age grows,
+  or they are older than allowed. Nothing more than the tolerance is lost yet, and the debt can still be worked off.
+- *losing*: frames are given up. Over the window, more than the tolerance went to overload, and not in one moment:
+  the first and the last of them are at least a fifth of the window apart. One burst that overflows a queue is counted
+  in the ledger, but is no overload.
+
+Each condition is left at half of what it is entered at, so that a load at the very boundary has one verdict, not two
+in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from pipeline.keepup.settings import KeepupSettings
+from pipeline.publish.messages import Verdict
+
+SLACK_FRAMES = 2.0
+"""Frames that may be on their way without being a backlog, whatever the tolerance."""
+_LATE_SHARE = 0.05
+_PERSISTENT_SHARE = 0.2
+
+SEVERITY: tuple[Verdict, ...] = (
+    "ended",
+    "keeping_up",
+    "starting",
+    "falling_behind",
+    "overloaded",
+    "reconnecting",
+    "stalled",
+    "offline",
+)
+"""From harmless to worst: a process is as well as its worst stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What happened to one stream's frames over the window."""
+
+    received: int
+    published: int
+    shed: int
+    """Dropped for want of capacity."""
+    excused: int
+    """Dropped for another reason, such as a damaged picture."""
+    shed_span_seconds: float
+    """From the first to the last frame shed."""
+    late_share: float
+    """Share of published frames older than allowed, 0-1."""
+    nearly_late_share: float
+    """Share of published frames older than nine tenths of what is allowed, 0-1."""
+    age_growth_seconds: float
+    """How much older frames became over ``age_growth_over_seconds``; negative: younger."""
+    age_growth_over_seconds: float
+    """0 while there is too little to tell."""
+    frame_interval_seconds: float
+    """Of the measured cadence; 0 while unknown."""
+
+    @property
+    def due(self) -> int:
+        """Frames that ought to be published."""
+        return self.received - self.excused
+
+    @property
+    def backlog_growth(self) -> int:
+        """How many more frames entered than left; negative while a backlog is worked off."""
+        return self.due - self.published - self.shed
+
+
+def is_losing(now: Measurement, settings: KeepupSettings, *, already: bool) -> bool:
+    """Whether frames are persistently lost to overload. ``already``: it is what the verdict says."""
+    if already:
+        return now.shed > max(0.0, settings.tolerance * now.due / 2)
+    persistent = now.shed_span_seconds >= _PERSISTENT_SHARE * settings.window_seconds
+    return persistent and now.shed > settings.tolerance * now.due
+
+
+def is_behind(now: Measurement, settings: KeepupSettings, *, already: bool) -> bool:
+    """Whether frames come late, or ever later. ``already``: it is what the verdict says."""
+    ease = 0.5 if already else 1.0
+    if now.backlog_growth > ease * max(SLACK_FRAMES, settings.tolerance * now.due):
+        return True
+    if (now.nearly_late_share if already else now.late_share) > _LATE_SHARE:
+        return True
+    over = now.age_growth_over_seconds
+    noise = max(settings.tolerance * over, 2 * now.frame_interval_seconds)
+    return over > 0 and now.age_growth_seconds > ease * noise
+
+
+def age_growth(ages: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return by how many seconds ages grew, and over how many, from ``(monotonic seconds, mean age)`` in order.
+
+    Compares the medians of the oldest and the newest third: one late burst moves neither. (0, 0) for under six points.
+    """
+    third = len(ages) // 3
+    if third < 2:
+        return 0.0, 0.0
+    old, new = ages[:third], ages[-third:]
+    over = median(at for at, _ in new) - median(at for at, _ in old)
+    return median(age for _, age in new) - median(age for _, age in old), over
+
+
+class Debounce:
+    """A condition that is believed only after it held, and dropped only after it was gone, for so many seconds."""
+
+    __slots__ = ("_changed_at", "_off_seconds", "_on_seconds", "_raw", "shown")
+
+    def __init__(self, on_seconds: float, off_seconds: float) -> None:
+        self._on_seconds = on_seconds
+        self._off_seconds = off_seconds
+        self._raw = False
+        self._changed_at = float("-inf")
+        self.shown = False
+
+    def update(self, condition: bool, now: float) -> bool:
+        """Take in the condition at ``now`` (monotonic seconds); return what to show."""
+        if condition != self._raw:
+            self._raw = condition
+            self._changed_at = now
+        if self.shown != condition:
+            needed = self._on_seconds if condition else self._off_seconds
+            if now - self._changed_at >= needed - 1e-9:
+                self.shown = condition
+        return self.shown
+
+
+class Pace:
+    """The verdict on one connected stream, as patient as ``hysteresis_seconds``.
+
+    A stall is shown at once (silence was patience enough), and is over once frames flowed for the hysteresis.
+    """
+
+    def __init__(self, settings: KeepupSettings) -> None:
+        self._settings = settings
+        patience = settings.hysteresis_seconds
+        self._behind = Debounce(patience, patience)
+        self._losing = Debounce(patience, patience)
+        self._stalled = Debounce(0.0, patience)
+
+    def update(self, measurement: Measurement | None, *, stalled: bool, now: float) -> Verdict:
+        """Take in the window at ``now`` (monotonic seconds); return the verdict.
+
+        Without a measurement (a stream that waits for us) only a stall can be wrong.
+        """
+        self._stalled.update(stalled, now)
+        if measurement is None:
+            return self.verdict
+        losing = is_losing(measurement, self._settings, already=self._losing.shown)
+        # Losing is a way of being behind: going from one to the other must not start the patience anew.
+        behind = losing or is_behind(measurement, self._settings, already=self._behind.shown)
+        self._losing.update(losing, now)
+        self._behind.update(behind, now)
+        return self.verdict
+
+    @property
+    def verdict(self) -> Verdict:
+        """What was shown last."""
+        if self._stalled.shown:
+            return "stalled"
+        if self._losing.shown:
+            return "overloaded"
+        return "falling_behind" if self._behind.shown else "keeping_up"

@@ -125,7 +125,7 @@ class Camera(Pacer):
         self._set(_lose_every=every_n)
 
     def end(self, how: str = "bye", gone: bool = False) -> None:
-        """End every client's stream: "bye" says so by RTCP, "close" closes the connection in good order.
+        """End every client's stream: "bye" says so by RTCP, "close" closes the connection in good order (by UDP the client may not notice).
 
         ``gone`` also answers 404 from then on, until `rewind`.
         """

@@ -36,6 +36,12 @@ def to_planes(frame: Any) -> tuple[Planes, Colour, Any]:
     return (_view(luma), _view(blue), _view(red)), colour, frame
 
 
+def clockwise_rotation(frame: Any) -> int:
+    """Return the quarter turns clockwise, in degrees, that the frame's display matrix asks for."""
+    # FFmpeg counts anticlockwise.
+    return int(-round(frame.rotation / 90) * 90) % 360
+
+
 def _view(plane: Any) -> Plane:
     stride, height = plane.line_size, plane.height
     pixels = np.frombuffer(plane, np.uint8, stride * height).reshape(height, stride)

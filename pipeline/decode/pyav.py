@@ -8,7 +8,7 @@ import av
 import av.error
 
 from pipeline.decode.decoder import CorruptPacketError, Picture
-from pipeline.decode.planes import to_planes
+from pipeline.decode.planes import clockwise_rotation, to_planes
 from pipeline.errors import Cause, SourceError
 from pipeline.frame import Packet, StreamInfo
 
@@ -94,9 +94,3 @@ class PyAvDecoder:
             "Choose another codec or a smaller picture in the camera's settings.",
             cause=Cause.UNSUPPORTED,
         )
-
-
-def clockwise_rotation(frame: Any) -> int:
-    """Return the quarter turns clockwise, in degrees, that the frame's display matrix asks for."""
-    # FFmpeg counts anticlockwise.
-    return int(-round(frame.rotation / 90) * 90) % 360

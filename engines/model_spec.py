@@ -9,8 +9,8 @@ from typing import Literal
 Family = Literal["yolov8", "yolox"]
 """Key of ``pipeline.postprocess.HEADS``: which head reads the outputs."""
 
-Origin = Literal["shape", "name", "metadata", "override", "default"]
-"""Where a fact about a model came from."""
+Origin = Literal["shape", "name", "metadata", "structure", "override", "default"]
+"""Where a fact about a model came from. "structure" is the graph's wiring, "default" the family's habit."""
 
 
 @dataclass(frozen=True, slots=True)

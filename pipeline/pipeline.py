@@ -24,7 +24,9 @@ from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
 from pipeline.infer.infer_step import InferStep
 from pipeline.keepup.load import BusyClock, StageLoad
-from pipeline.keepup.meter import KeepupSettings, StreamMeter, StreamStatus
+from pipeline.keepup.meter import StreamMeter
+from pipeline.keepup.settings import KeepupSettings
+from pipeline.keepup.status import StreamStatus
 from pipeline.plan import StreamPlan, plan_stream
 from pipeline.postprocess.head import open_head
 from pipeline.postprocess.postprocess import Postprocess
@@ -52,12 +54,7 @@ class Pipeline:
         self.failure: BaseException | None = None
         """What ended the pipeline early; None while it runs and after a proper end."""
         self._lock = threading.Lock()
-        self._settings = KeepupSettings(
-            window=config.keepup.window,
-            hysteresis=config.keepup.hysteresis,
-            tolerance=config.keepup.tolerance,
-            max_age=config.keepup.max_age,
-        )
+        self._settings = KeepupSettings.from_section(config.keepup)
         model = find_model(config.infer.model)
         self.spec = read_model_spec(model)
         self.runtime = open_runtime(
@@ -79,8 +76,8 @@ class Pipeline:
             on_expired=self._expired,
         )
         self._in_order = InOrder()
-        self._infer_busy = BusyClock(workers=len(self.runtime.slots))
-        self._publish_busy = BusyClock(workers=1)
+        self._infer_busy = BusyClock(config.keepup.window, workers=len(self.runtime.slots))
+        self._publish_busy = BusyClock(config.keepup.window)
         self._slots_running = len(self.runtime.slots)
 
         # source -> decode
@@ -89,11 +86,12 @@ class Pipeline:
         # preprocess -> infer -> postprocess
         self._slots = [self._slot(number, slot) for number, slot in enumerate(self.runtime.slots)]
         # track -> publish
+        self._publisher = self._open_publisher()
         self._publish = StageThread("publish", self._publishing().run, on_failure=self._failed)
 
     def start(self) -> None:
         """Begin; returns at once."""
-        for thread in [self._publish, *self._slots, *self.streams.values()]:
+        for thread in reversed(self._threads()):
             thread.start()
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
@@ -108,7 +106,7 @@ class Pipeline:
     def close(self) -> None:
         """Stop, give everything back. Closing twice is safe."""
         self.stop()
-        for thread in [*self.streams.values(), *self._slots, self._publish]:
+        for thread in self._threads():
             if not thread.join(5.0):
                 _log.error("%s did not end within 5 s", thread.name)
         self.runtime.close()
@@ -139,10 +137,18 @@ class Pipeline:
         """How every stream is doing now, in the order of the configuration."""
         return [stream.meter.snapshot(monotonic(), self.loads(stream_id)) for stream_id, stream in self.streams.items()]
 
+    def sinks_lost(self) -> dict[str, int]:
+        """Sink address -> messages that the sink could not hand on."""
+        return self._publisher.lost
+
+    def _threads(self) -> list[StreamSupervisor | StageThread]:
+        """Every thread, in the way of a frame."""
+        return [*self.streams.values(), *self._slots, self._publish]
+
     def _stream(self, plan: StreamPlan) -> StreamSupervisor:
         queue = self._batcher.add_stream(plan.stream_id, capacity=plan.queue_frames, policy=plan.policy)
         meter = StreamMeter(plan.stream_id, self._settings, live=plan.live)
-        return StreamSupervisor(plan, queue, meter, BusyClock(workers=1))
+        return StreamSupervisor(plan, queue, meter, BusyClock(self.config.keepup.window))
 
     def _slot(self, number: int, slot: Slot) -> StageThread:
         post = self.config.postprocess
@@ -174,20 +180,27 @@ class Pipeline:
 
         return StageThread(f"infer-{number}", infer, on_failure=self._failed)
 
-    def _publishing(self) -> PublishStep:
+    def _open_publisher(self) -> Publisher:
         publish = self.config.publish
-        sinks = [open_sink(address, publish.encoding) for address in publish.sinks]
+        return Publisher(
+            [open_sink(address, publish.encoding) for address in publish.sinks],
+            model_name=self.spec.name,
+            class_names=self.spec.class_names,
+            status_interval=publish.status_interval,
+        )
+
+    def _publishing(self) -> PublishStep:
         return PublishStep(
             self._in_order,
-            Publisher(sinks, model_name=self.spec.name, class_names=self.spec.class_names),
+            self._publisher,
             {stream_id: stream.meter for stream_id, stream in self.streams.items()},
             self._publish_busy,
             status=self.status,
-            status_interval_seconds=publish.status_interval,
+            status_interval_seconds=self.config.publish.status_interval,
         )
 
     def _expired(self, frame: Frame) -> None:
-        self.streams[frame.stream_id].meter.dropped("queue", "decode", "too_old", monotonic())
+        self.streams[frame.stream_id].meter.dropped("queue", "decode", "stale", monotonic())
 
     def _failed(self, error: BaseException) -> None:
         """A stage died: end the pipeline and keep the reason for the exit code."""

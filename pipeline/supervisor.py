@@ -32,14 +32,22 @@ class StreamSupervisor:
         busy: BusyClock,
     ) -> None:
         self.plan = plan
+        self.queue = queue
+        self.busy = busy
         self.meter = meter
         self._context = StreamContext(plan.stream_id, queue, meter, busy, plan.limits)
         self._stopping = self._context.stopping
         self.failed: SourceError | None = None
         """Why the stream was given up; None while it runs and after a proper end."""
+        self._epoch = 0
         self._backoff = Backoff(plan.reconnect_max_wait_seconds)
         self._log = logging.getLogger(f"onpace.source.{plan.stream_id}")
         self._thread = threading.Thread(target=self._run, name=f"source-{plan.stream_id}", daemon=True)
+
+    @property
+    def name(self) -> str:
+        """The thread's name."""
+        return self._thread.name
 
     def start(self) -> None:
         """Begin connecting."""
@@ -50,17 +58,17 @@ class StreamSupervisor:
         self._stopping.set()
 
     def join(self, timeout_seconds: float | None = None) -> bool:
-        """Wait for the thread; return whether it ended."""
+        """Wait for the thread; return whether it ended. One that was never started has ended."""
+        if self._thread.ident is None:
+            return True
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        epoch = 0
         try:
             while not self._stopping.is_set():
-                epoch += 1
                 try:
-                    self._play(epoch)
+                    self._play()
                     if self.plan.loop and not self._stopping.is_set():
                         continue
                     break
@@ -77,16 +85,17 @@ class StreamSupervisor:
             cause = self.failed.cause if self.failed else None
             self.meter.connection("ended", monotonic(), cause=cause, error=error_text)
 
-    def _play(self, epoch: int) -> None:
+    def _play(self) -> None:
         """One connection, from opening to its end. Raises SourceError."""
         self.meter.connection("connecting", monotonic())
         source = open_source(self.plan.url, self.plan.options, self._stopping)
         try:
             info = source.open()
             self._check_size(info)
-            decoder = open_decoder(info, self.plan.decode_threads)
+            self._epoch += 1
+            decoder = open_decoder(info, self.plan.decode_threads, self.plan.limits.max_pixels)
             try:
-                self._capture(epoch, info, source, decoder)
+                self._capture(info, source, decoder)
             finally:
                 decoder.close()
         finally:
@@ -94,14 +103,14 @@ class StreamSupervisor:
         if self.plan.endless and not self._stopping.is_set():
             raise SourceError("the camera ended the stream", cause=Cause.ENDED)
 
-    def _capture(self, epoch: int, info: StreamInfo, source: Source, decoder: Decoder) -> None:
+    def _capture(self, info: StreamInfo, source: Source, decoder: Decoder) -> None:
         opened_at = monotonic()
 
         def first_picture() -> None:
             self.meter.connection("live", monotonic())
-            self._log.info("live: %s %s, epoch %d", info.codec, info.size, epoch)
+            self._log.info("live: %s %s, epoch %d", info.codec, info.size, self._epoch)
 
-        capture = Capture(self._context, epoch, info, source, decoder, first_picture)
+        capture = Capture(self._context, self._epoch, info, source, decoder, first_picture)
         try:
             capture.play()
         finally:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import functools
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
-import click
 import typer
 
 import pipeline
@@ -44,38 +44,34 @@ def _options(
     """Real-time video analytics that stays on pace and can prove it."""
 
 
-for command in (run, check, listen, doctor):
-    app.command()(command)
+def _reporting(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Turn what a command returns or raises into one message and an exit code."""
 
+    @functools.wraps(command)
+    def reported(*arguments: Any, **options: Any) -> None:
+        try:
+            code = command(*arguments, **options) or exit_codes.DONE
+        except (InputError, ModelError, RuntimeMissingError) as error:
+            code = _report(error, exit_codes.BAD_INPUT)
+        except (OnpaceError, EngineError) as error:
+            code = _report(error, exit_codes.FAILED)
+        raise typer.Exit(code)
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command and exit with its code."""
-    sys.exit(_run(arguments))
-
-
-def _run(arguments: list[str] | None) -> int:
-    logging.captureWarnings(True)
-    try:
-        code = app(arguments, standalone_mode=False)
-    except click.exceptions.Exit as exit_request:
-        return int(exit_request.exit_code)
-    except click.ClickException as usage:
-        usage.show()
-        return exit_codes.BAD_INPUT
-    except (InputError, ModelError, RuntimeMissingError) as error:
-        return _report(error, exit_codes.BAD_INPUT)
-    except (OnpaceError, EngineError) as error:
-        return _report(error, exit_codes.FAILED)
-    except (KeyboardInterrupt, click.Abort):
-        return 130
-    except BrokenPipeError:
-        return exit_codes.FAILED
-    return code if isinstance(code, int) else exit_codes.DONE
+    return reported
 
 
 def _report(error: Exception, code: int) -> int:
     print(f"onpace: {error}", file=sys.stderr)
     return code
+
+
+for command in (run, check, listen, doctor):
+    app.command()(_reporting(command))
+
+
+def main() -> None:
+    """Run the command and exit with its code."""
+    app()
 
 
 if __name__ == "__main__":

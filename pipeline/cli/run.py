@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
+import cv2
 import typer
 
 from pipeline.cli.live import live_view
@@ -55,6 +56,7 @@ def run(
     [bold]Example:[/bold] onpace run rtsp://camera/1 --model yolox.onnx --sink zmq:tcp://127.0.0.1:5555
     """
     _set_up_logging(log_level)
+    prepare_process()
     config = _configuration(targets, model, runtime, sink or [], realtime, loop)
     seconds = _seconds(duration)
     if summary is not None and not summary.absolute().parent.is_dir():
@@ -71,19 +73,22 @@ def run(
     if json:
         typer.echo(json_format.dumps(result, indent=2))
     else:
-        print_summary(result)
+        print_summary(result, to_stderr=_stdout_is_taken(config))
     return int(result["exit_code"])
 
 
 def _watch(pipeline: Pipeline, until: float | None, *, quiet: bool) -> None:
     """Show the pipeline until it ends by itself, by signal or by time."""
-    stdout_taken = quiet or any(address.startswith("jsonl:-") for address in pipeline.config.publish.sinks)
-    with live_view(quiet=quiet, to_stderr=stdout_taken) as show:
+    with live_view(quiet=quiet, to_stderr=_stdout_is_taken(pipeline.config)) as show:
         while not pipeline.wait(_REFRESH_SECONDS):
             show(pipeline.status())
             if until is not None and monotonic() >= until:
                 until = None
                 pipeline.stop()
+
+
+def _stdout_is_taken(config: Config) -> bool:
+    return "jsonl:-" in config.publish.sinks
 
 
 @contextmanager
@@ -135,6 +140,12 @@ def _stream_ids(urls: list[str]) -> list[str]:
         name = "".join(c if c.isalnum() or c in "_.-" else "-" for c in last).strip("-.") or "stream"
         names.append(name[:48])
     return [name if names.count(name) == 1 else f"{name}-{number + 1}" for number, name in enumerate(names)]
+
+
+def prepare_process() -> None:
+    """Set what is the process's, not the pipeline's: one thread a step, and short turns between Python threads."""
+    cv2.setNumThreads(1)
+    sys.setswitchinterval(0.001)
 
 
 def _seconds(duration: str | None) -> float | None:

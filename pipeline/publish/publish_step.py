@@ -8,7 +8,9 @@ from pipeline.clock import monotonic
 from pipeline.infer.batch import Batch, InferredFrame
 from pipeline.infer.in_order import InOrder
 from pipeline.keepup.load import BusyClock
-from pipeline.keepup.meter import StreamMeter, StreamStatus
+from pipeline.keepup.meter import StreamMeter
+from pipeline.keepup.status import StreamStatus
+from pipeline.publish.messages import SCHEMA_VERSION, StatusMessage
 from pipeline.publish.publisher import Publisher
 
 _TICK_SECONDS = 0.1
@@ -87,4 +89,31 @@ class PublishStep:
 
     def _publish_status(self) -> None:
         for status in self._status():
-            self._publisher.publish_status(status)
+            self._publisher.publish_status(status_message(status))
+
+
+def status_message(status: StreamStatus) -> StatusMessage:
+    """Return what subscribers get of a stream's status; the publisher numbers and stamps it."""
+    return StatusMessage(
+        schema_version=SCHEMA_VERSION,
+        publisher="",
+        stream_id=status.stream_id,
+        epoch=0,
+        sequence=0,
+        published_utc=0.0,
+        verdict=status.verdict,
+        cause=status.cause,
+        state=status.state,
+        received=status.ledger.received,
+        published=status.ledger.published,
+        in_flight=status.ledger.in_flight_total,
+        dropped=status.ledger.dropped,
+        cadence_fps=status.cadence_fps,
+        published_fps=status.published_fps,
+        age_seconds=status.age_seconds,
+        wait_seconds_p95=status.wait_seconds_p95,
+        service_seconds_p95=status.service_seconds_p95,
+        capture_clock=status.capture_clock,
+        reconnects=status.reconnects,
+        last_error=status.last_error,
+    )

@@ -59,6 +59,8 @@ class Publisher:
         self._class_names = tuple(class_names)
         self._status_interval = status_interval
         self._sequences: dict[str, int] = {}
+        self._epochs: dict[str, int] = {}
+        self._epochs: dict[str, int] = {}
         self._closed = False
 
     @property
@@ -84,6 +86,8 @@ class Publisher:
         frame = result.frame
         sequence = self._sequences.get(frame.stream_id, 0) + 1
         self._sequences[frame.stream_id] = sequence
+        self._epochs[frame.stream_id] = frame.epoch
+        self._epochs[frame.stream_id] = frame.epoch
         width, height = frame.size
         message = DetectionsMessage(
             schema_version=SCHEMA_VERSION,
@@ -120,12 +124,14 @@ class Publisher:
     def publish_status(self, status: StatusMessage) -> StatusMessage:
         """Publish how a stream is doing and return what was published.
 
-        Schema version, publisher, sequence, time and interval are set here, whatever the caller wrote.
+        Schema version, publisher, epoch, sequence, time and interval are set here, whatever the caller wrote.
         """
         message = msgspec.structs.replace(
             status,
             schema_version=SCHEMA_VERSION,
             publisher=self.id,
+            epoch=self._epochs.get(status.stream_id, 0),
+            epoch=self._epochs.get(status.stream_id, status.epoch),
             sequence=self.sequence(status.stream_id),
             published_utc=clock.utc(),
             status_interval_seconds=self._status_interval,

@@ -115,6 +115,10 @@ class ZmqSink:
         if self._context.closed:
             return
         if self._socket is not None:
+            path = self._zmq_address.ipc_path
+            if path is not None and not path.startswith("@"):
+                # libzmq leaves the file behind; while the socket is bound, no successor can have taken the path.
+                Path(path).unlink(missing_ok=True)
             self._socket.close(linger=LINGER_MILLISECONDS)
             self._socket = None
         self._context.term()

@@ -1,0 +1,85 @@
+"""The running pipeline for people: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.cli.summary import VERDICT_STYLES, number
+from pipeline.clock import monotonic
+from pipeline.keepup.status import StreamStatus
+
+_REFRESHES_PER_SECOND = 4
+_LINE_INTERVAL_SECONDS = 5.0
+
+Show = Callable[[Sequence[StreamStatus]], None]
+
+
+@contextmanager
+def live_view(*, quiet: bool, to_stderr: bool) -> Iterator[Show]:
+    """Give a function that shows the statuses; call it several times a second."""
+    console = Console(stderr=to_stderr, highlight=False)
+    if quiet:
+        yield lambda statuses: None
+    elif console.is_terminal:
+        with Live(console=console, refresh_per_second=_REFRESHES_PER_SECOND, redirect_stdout=False) as live:
+            yield lambda statuses: live.update(table_of(statuses))
+    else:
+        yield _lines(console)
+
+
+def table_of(statuses: Sequence[StreamStatus]) -> Table:
+    """Return one row a stream."""
+    table = Table(expand=True)
+    table.add_column("stream", overflow="fold")
+    for title in ("camera fps", "published fps", "age p50", "p95", "wait p95", "work p95", "dropped"):
+        table.add_column(title, justify="right")
+    table.add_column("verdict")
+    table.add_column("cause", ratio=1, overflow="fold")
+    for status in statuses:
+        table.add_row(
+            status.stream_id,
+            number(status.cadence_fps, ".1f"),
+            number(status.published_fps, ".1f"),
+            number(status.age_seconds.p50, ".3f"),
+            number(status.age_seconds.p95, ".3f"),
+            number(status.wait_seconds_p95, ".3f"),
+            number(status.service_seconds_p95, ".3f"),
+            str(status.ledger.dropped_total),
+            Text(status.verdict, style=VERDICT_STYLES[status.verdict]),
+            Text(status.cause),
+        )
+    return table
+
+
+def _lines(console: Console) -> Show:
+    """A line a stream every few seconds, and at once when its verdict changes."""
+    shown: dict[str, tuple[str, float]] = {}
+
+    def show(statuses: Sequence[StreamStatus]) -> None:
+        now = monotonic()
+        for status in statuses:
+            verdict, at = shown.get(status.stream_id, ("", 0.0))
+            if status.verdict == verdict and now - at < _LINE_INTERVAL_SECONDS:
+                continue
+            shown[status.stream_id] = (status.verdict, now)
+            console.print(line_of(status), markup=False, soft_wrap=True)
+
+    return show
+
+
+def line_of(status: StreamStatus) -> str:
+    """Return one stream's status as a line."""
+    line = (
+        f"{status.stream_id}: {status.verdict}"
+        f"  camera {number(status.cadence_fps, '.1f')} fps"
+        f"  published {number(status.published_fps, '.1f')} fps"
+        f"  age p95 {number(status.age_seconds.p95, '.3f')} s"
+        f"  dropped {status.ledger.dropped_total}"
+    )
+    return f"{line}  ({status.cause})" if status.cause else line

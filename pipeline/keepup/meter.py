@@ -14,7 +14,7 @@ from pipeline.keepup.connection import Connection, State
 from pipeline.keepup.histogram import Histogram, merged
 from pipeline.keepup.ledger import Ledger, LedgerSnapshot, Place
 from pipeline.keepup.load import StageLoad
-from pipeline.keepup.settings import OVERLOAD_REASONS, KeepupSettings
+from pipeline.keepup.settings import LONG_WINDOWS, OVERLOAD_REASONS, KeepupSettings
 from pipeline.keepup.status import LifetimeFigures, StreamStatus, final_verdict
 from pipeline.keepup.verdict import Measurement, Pace, age_growth
 from pipeline.keepup.window import Ring
@@ -30,6 +30,7 @@ class _Slot:
         "late",
         "nearly_late",
         "published",
+        "published_before",
         "received",
         "services",
         "shed",
@@ -38,13 +39,22 @@ class _Slot:
         "waits",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, published_before: float | None) -> None:
+        self.published_before = published_before
+        """When the last frame before this sub-window was published."""
         self.received = self.published = self.shed = self.excused = 0
         self.late = self.nearly_late = 0
         self.shed_first = self.shed_last = 0.0
         self.ages = Histogram()
         self.waits = Histogram()
         self.services = Histogram()
+
+
+class _LongSlot:
+    __slots__ = ("due", "shed")
+
+    def __init__(self) -> None:
+        self.due = self.shed = 0
 
 
 class StreamMeter:
@@ -64,15 +74,17 @@ class StreamMeter:
         self._connection = Connection(settings.offline_seconds)
         self._cadence = Cadence(settings.window_seconds, settings.stall_seconds)
         self._usual = Histogram()
-        self._ring: Ring[_Slot] = Ring(settings.window_seconds, _Slot)
+        self._last_published: float | None = None
+        self._ring: Ring[_Slot] = Ring(settings.window_seconds, lambda: _Slot(self._last_published))
+        self._long_ring: Ring[_LongSlot] = Ring(LONG_WINDOWS * settings.window_seconds, _LongSlot)
         self._pace = Pace(settings)
         self._judge_at = float("-inf")
         self._ages, self._waits, self._services = Histogram(), Histogram(), Histogram()
         self._capture_clock: CaptureClock | None = None
         self._first_ever: float | None = None
-        self._last_ever = 0.0
+        self._last_ever = self._last_arrival = 0.0
         self._first_arrival: float | None = None
-        self._published_since_connected = False
+        self._starting = True
         self._open = 0
         self._waiting_since: float | None = None
         self._shown: tuple[Verdict, float] = ("starting", float("-inf"))
@@ -84,9 +96,11 @@ class StreamMeter:
                 # Another connection may be another picture size and rate: what was measured before says nothing now.
                 self._cadence.restart()
                 self._ring.clear()
+                self._long_ring.clear()
                 self._pace = Pace(self._settings)
                 self._first_arrival = None
-                self._published_since_connected = False
+                self._starting = True
+                self._last_published = None
                 self._waiting_since = now if self._open else None
             self._judge(now)
 
@@ -98,12 +112,13 @@ class StreamMeter:
                 self._first_arrival = received_at
                 if self._first_ever is None:
                     self._first_ever = received_at
-            self._last_ever = received_at
+            self._last_ever = self._last_arrival = received_at
             self._open += 1
             if self._waiting_since is None:
                 self._waiting_since = received_at
             self._cadence.arrived(received_at)
             self._ring.at(received_at).received += 1
+            self._long_ring.at(received_at).due += 1
             if received_at >= self._judge_at:
                 self._judge(received_at)
 
@@ -120,8 +135,10 @@ class StreamMeter:
                     slot.shed_first = now
                 slot.shed += frames
                 slot.shed_last = now
+                self._long_ring.at(now).shed += frames
             else:
                 slot.excused += frames
+                self._long_ring.at(now).due -= frames
             self._open -= frames
             if not self._open:
                 self._waiting_since = None
@@ -156,8 +173,7 @@ class StreamMeter:
             self._waits.record(wait_seconds)
             self._services.record(service_seconds)
             self._capture_clock = capture_clock
-            self._published_since_connected = True
-            self._last_ever = now
+            self._last_published = self._last_ever = now
             self._open -= 1
             self._waiting_since = now if self._open else None
             if now >= self._judge_at:
@@ -214,20 +230,22 @@ class StreamMeter:
             stall = self._stall((), now)
             measurement = self._measurement(now, cadence) if self.live else None
             verdict = self._pace.update(measurement, stalled=stall is not None, now=now)
-            if verdict != "stalled" and self._is_starting(now, cadence):
+            self._starting = self._starting and self._is_starting(now, cadence)
+            if self._starting and verdict != "stalled":
                 verdict = "starting"
         if verdict != self._shown[0]:
             self._shown = (verdict, now)
 
     def _is_starting(self, now: float, cadence: float | None) -> bool:
         if not self.live:
-            return not self._published_since_connected
+            return self._last_published is None
         if self._first_arrival is None or cadence is None:
             return True
         seconds = now - self._first_arrival
-        if seconds < self._settings.hysteresis_seconds:
+        patience, window = self._settings.hysteresis_seconds, self._settings.window_seconds
+        if seconds < patience or (self._pace.undecided and seconds < window + patience):
             return True
-        return not self._published_since_connected and seconds < self._settings.window_seconds
+        return self._last_published is None and seconds < window
 
     def _stall(self, loads: Sequence[StageLoad], now: float) -> CauseLine | None:
         """Return why nothing moves, or None while frames flow."""
@@ -249,6 +267,8 @@ class StreamMeter:
         slots = self._ring.recent(now)
         received = published = shed = excused = late = nearly_late = 0
         first_shed = last_shed = 0.0
+        waited, waits = 0.0, 0
+        recently = now - self._settings.window_seconds / 3
         ages: list[tuple[float, float]] = []
         for start, slot in slots:
             received += slot.received
@@ -262,17 +282,28 @@ class StreamMeter:
                 shed += slot.shed
             if slot.ages.count:
                 ages.append((start, slot.ages.total / slot.ages.count))
+                if start >= recently:
+                    waited += slot.waits.total
+                    waits += slot.waits.count
         grown, over = age_growth(ages)
+        long_slots = [slot for _, slot in self._long_ring.recent(now)]
+        long_due = sum(slot.due for slot in long_slots)
+        missing = (self._first_arrival or 0.0) - self._long_ring.reach(now)
+        if cadence and missing > 0:
+            long_due += int(missing * cadence)
         return Measurement(
             received=received,
             published=published,
             shed=shed,
             excused=excused,
             shed_span_seconds=last_shed - first_shed,
+            long_shed=sum(slot.shed for slot in long_slots),
+            long_due=long_due,
             late_share=late / published if published else 0.0,
             nearly_late_share=nearly_late / published if published else 0.0,
             age_growth_seconds=grown,
             age_growth_over_seconds=over,
+            recent_wait_seconds=waited / waits if waits else 0.0,
             frame_interval_seconds=1.0 / cadence if cadence else 0.0,
         )
 
@@ -288,10 +319,18 @@ class StreamMeter:
         )
 
     def _published_fps(self, now: float, slots: Sequence[_Slot]) -> float | None:
-        if self._first_arrival is None:
+        """Return frames over the time since the last one before the window, so that its edges cut no interval."""
+        frames = sum(slot.published for slot in slots)
+        if self._first_arrival is None or now <= self._first_arrival:
             return None
-        seconds = now - max(self._ring.reach(now), self._first_arrival)
-        return sum(slot.published for slot in slots) / seconds if seconds > 0 else None
+        if not frames or self._last_published is None:
+            return 0.0
+        before = slots[0].published_before
+        seconds = self._last_published - (self._first_arrival if before is None else before)
+        silence = now - self._last_published
+        if silence > 2 * seconds / frames:
+            seconds += silence
+        return frames / seconds if seconds > 0 else None
 
     def _cause(self, now: float, loads: Sequence[StageLoad], evidence: Evidence) -> CauseLine:
         verdict = self._shown[0]
@@ -306,10 +345,12 @@ class StreamMeter:
         return ALL_IS_WELL
 
     def _lifetime(self, counts: LedgerSnapshot) -> LifetimeFigures:
-        seconds = None if self._first_ever is None else self._last_ever - self._first_ever
+        seconds = arriving = None
+        if self._first_ever is not None:
+            seconds, arriving = self._last_ever - self._first_ever, self._last_arrival - self._first_ever
         return LifetimeFigures(
             seconds=seconds,
-            received_fps=counts.received / seconds if seconds else None,
+            received_fps=(counts.received - 1) / arriving if arriving else None,
             published_fps=counts.published / seconds if seconds else None,
             age_seconds=_percentiles(self._ages),
             wait_seconds_p95=self._waits.percentile(95),

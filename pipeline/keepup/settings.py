@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 SUB_WINDOWS = 20
 """A window slides in steps of a twentieth, and the verdict is reconsidered at each step."""
 
+LONG_WINDOWS = 6
+"""A small loss must show over a window so many times as long before it is called overload."""
+
 OVERLOAD_REASONS = frozenset({"queue_full", "deadline", "stale"})
 """Drop reasons that mean "there was no capacity for this frame". Any other reason (a damaged picture, shutting down, a
 stride that was asked for) excuses the frame: it counts as dropped, but not against the pace."""

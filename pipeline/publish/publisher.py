@@ -60,7 +60,6 @@ class Publisher:
         self._status_interval = status_interval
         self._sequences: dict[str, int] = {}
         self._epochs: dict[str, int] = {}
-        self._epochs: dict[str, int] = {}
         self._closed = False
 
     @property
@@ -86,7 +85,6 @@ class Publisher:
         frame = result.frame
         sequence = self._sequences.get(frame.stream_id, 0) + 1
         self._sequences[frame.stream_id] = sequence
-        self._epochs[frame.stream_id] = frame.epoch
         self._epochs[frame.stream_id] = frame.epoch
         width, height = frame.size
         message = DetectionsMessage(
@@ -130,7 +128,6 @@ class Publisher:
             status,
             schema_version=SCHEMA_VERSION,
             publisher=self.id,
-            epoch=self._epochs.get(status.stream_id, 0),
             epoch=self._epochs.get(status.stream_id, status.epoch),
             sequence=self.sequence(status.stream_id),
             published_utc=clock.utc(),

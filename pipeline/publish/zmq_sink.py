@@ -29,8 +29,8 @@ together, because libzmq shares a message's bytes between them, plus 130 bytes a
 LINGER_MILLISECONDS = 500
 """How long ``close`` waits for what is still queued; longer only serves subscribers that have stopped reading."""
 
-LARGEST_INCOMING_BYTES = 256
-"""Subscriptions are all that subscribers send, and the longest topic has 75 bytes. libzmq cuts off who sends more."""
+LARGEST_INCOMING_BYTES = 96
+"""Subscriptions are all that subscribers send, and the longest topic has 75 bytes; libzmq cuts off who sends more."""
 
 INCOMING_QUEUE_MESSAGES = 200
 MOST_TOPICS = 10_000
@@ -40,7 +40,7 @@ libzmq stores each (up to 2.8 kB) and frees none while its owner stays, so beyon
 subscribers are back within a second and see exactly what they missed."""
 
 _JOIN_CHECK_SECONDS = 0.05
-_MOST_JOINS_A_CHECK = 500
+_MOST_JOINS_A_CHECK = 2000
 
 _log = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
 
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)\s*$")
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -19,117 +20,217 @@ def parse_duration(value: Any) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def format_duration(seconds: float) -> str:
+    """Return ``seconds`` as a configuration writes it: in the largest unit that needs no fraction."""
+    for unit, unit_seconds in reversed(_SECONDS.items()):
+        number = round(seconds / unit_seconds, 6)
+        if number >= 1 and number == int(number):
+            return f"{int(number)}{unit}"
+    if not seconds:
+        return "0s"
+    return f"{seconds:.12f}".rstrip("0").rstrip(".") + "s"
+
+
+def _refuse_truth(value: Any) -> Any:
+    """Python counts True as 1; nobody who writes ``threads: true`` means one thread."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_expected", "a number is expected")
+    return value
+
+
+def _yes_or_no(value: Any) -> Any:
+    """Take the words of YAML 1.1 where true or false is meant, and refuse 0 and 1, which may be something else."""
+    words = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
+    if isinstance(value, str):
+        value = words.get(value.strip().lower(), value)
+    if not isinstance(value, bool):
+        raise PydanticCustomError("switch_expected", "true or false is expected")
+    return value
+
+
+def _class_name_or_index(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise PydanticCustomError("class_expected", 'a class name or index is expected, as in "person" or 0')
+    return value
+
+
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration, json_schema_input_type=Annotated[str, Field(pattern=_DURATION.pattern)]),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
 ]
 """Seconds, written with their unit: "5s", "250ms"."""
 
+Whole = Annotated[int, BeforeValidator(_refuse_truth, json_schema_input_type=int)]
+Number = Annotated[float, BeforeValidator(_refuse_truth, json_schema_input_type=float)]
+Switch = Annotated[bool, BeforeValidator(_yes_or_no, json_schema_input_type=bool)]
+ClassRef = Annotated[str | int, BeforeValidator(_class_name_or_index, json_schema_input_type=str | int)]
 StreamId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Policy = Literal["auto", "block", "drop_oldest"]
+Transport = Literal["tcp", "udp"]
 
 
 class Section(BaseModel):
     """A mapping of the file: unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_defaults(cls, data: Any) -> Any:
+        """``decode:`` with every key below it commented out is null in YAML."""
+        return {} if data is None else data
 
 
 class SourceSection(Section):
-    """How streams are opened and kept open; a stream may override any of it."""
+    """How streams are opened and kept open."""
 
-    open_timeout: Duration = 5.0
-    read_timeout: Duration = 3.0
-    transport: Literal["tcp", "udp"] = "tcp"
-    reconnect: bool = True
-    reconnect_max_wait: Duration = 10.0
+    open_timeout: Duration = Field(5.0, ge=0.1, le=300.0)
+    """Longest wait for a stream to open before it counts as unreachable."""
+    read_timeout: Duration = Field(3.0, ge=0.1, le=300.0)
+    """Longest silence of an open stream before it counts as stalled and is reconnected."""
+    transport: Transport = "tcp"
+    """RTSP: how media travels. tcp loses nothing; udp arrives sooner and loses packets on a busy network."""
+    reconnect: Switch = True
+    """Whether a camera that is lost, or absent at the start, is tried again."""
+    reconnect_max_wait: Duration = Field(10.0, ge=0.1, le=3600.0)
+    """Longest wait between two attempts; the first ones follow faster."""
 
 
 class DecodeSection(Section):
     """Decoding, and the queue behind it."""
 
-    queue_frames: int | None = Field(None, ge=1, le=512)
-    policy: Literal["auto", "block", "drop_oldest"] = "auto"
-    threads: int = Field(0, ge=0, le=64)
-    max_pixels: int = Field(36_000_000, ge=4096)
+    queue_frames: Whole | None = Field(None, ge=1, le=512)
+    """Frames of a stream that may wait after decoding. null: 2 for live streams, 8 for the others."""
+    policy: Policy = "auto"
+    """What a full queue does: block (wait), drop_oldest, or auto: drop_oldest for live streams, block for the rest."""
+    threads: Whole = Field(0, ge=0, le=64)
+    """Threads that decode one stream. 0 lets the codec choose."""
+    max_pixels: Whole = Field(36_000_000, ge=4096, le=268_435_456)
+    """Largest picture that is decoded, width times height; a larger one ends the stream with an error."""
 
 
 class InferSection(Section):
     """The model, and what runs it."""
 
-    model: str
+    model: str = Field(min_length=1)
+    """The detector, an ONNX file: a path, relative to this file, or sample:NAME."""
     runtime: Literal["auto", "cpu"] = "auto"
+    """What runs the model. auto takes the fastest that works on this machine."""
     prefer: Literal["auto", "latency", "throughput"] = "auto"
-    threads: int | None = Field(None, ge=1, le=1024)
-    batch_size: int | None = Field(None, ge=1, le=256)
-    batch_deadline: Duration = 0.005
+    """latency: one wide run at a time; throughput: several narrow ones; auto: measured at the start."""
+    threads: Whole | None = Field(None, ge=1, le=1024)
+    """CPU threads for inference in all. null: every core that the process may use."""
+    batch_size: Whole | None = Field(None, ge=1, le=256)
+    """Most frames that share one run of the model. null lets the runtime choose."""
+    batch_deadline: Duration = Field(0.005, ge=0.0, le=1.0)
+    """Longest wait for a batch to fill."""
 
 
 class PostprocessSection(Section):
     """From outputs to boxes."""
 
-    score_threshold: float = Field(0.25, ge=0.0, le=1.0)
-    iou_threshold: float = Field(0.5, ge=0.0, le=1.0)
-    max_detections: int = Field(300, ge=1, le=10_000)
-    classes: list[str | int] | None = None
+    score_threshold: Number = Field(0.25, ge=0.0, le=1.0)
+    """Detections that score less are left out."""
+    iou_threshold: Number = Field(0.5, ge=0.0, le=1.0)
+    """Of two boxes of a class that overlap more (intersection over union), the lower-scoring one is left out."""
+    max_detections: Whole = Field(300, ge=1, le=10_000)
+    """Most detections of one frame, the best first."""
+    classes: list[ClassRef] | None = None
+    """Which classes to keep, by name or index. null keeps all."""
 
 
 class TrackSection(Section):
     """Identities."""
 
     tracker: Literal["off"] = "off"
+    """What gives objects an identity from frame to frame. off: nothing does."""
 
 
 class PublishSection(Section):
     """Where results go."""
 
     sinks: list[str] = []
+    """Addresses: zmq:tcp://HOST:PORT, zmq:ipc://PATH, jsonl:PATH (relative to this file), jsonl:- (standard output)."""
     encoding: Literal["msgpack", "json"] = "msgpack"
-    status_interval: Duration = 1.0
+    """How ZeroMQ messages are written. JSON Lines are JSON whatever this says."""
+    status_interval: Duration = Field(1.0, ge=0.1, le=3600.0)
+    """How often each stream's verdict is published."""
 
 
 class KeepupSection(Section):
     """How pace is judged."""
 
-    window: Duration = 5.0
-    hysteresis: Duration = 2.0
-    tolerance: float = Field(0.02, ge=0.0, le=0.5)
-    max_age: Duration = 1.0
+    window: Duration = Field(5.0, ge=0.5, le=600.0)
+    """The time that rates, ages and verdicts look back over."""
+    hysteresis: Duration = Field(2.0, ge=0.0, le=600.0)
+    """How long a new verdict must hold before it is given."""
+    tolerance: Number = Field(0.02, ge=0.0, le=0.5)
+    """Share of the frames that may be dropped by a stream that still counts as keeping up."""
+    max_age: Duration = Field(1.0, ge=0.001, le=3600.0)
+    """Age, from capture to publish, at which a live frame is too old: it is dropped, and the stream is behind."""
 
 
 class StreamSection(Section):
     """One camera, file, folder of pictures or pattern."""
 
     id: StreamId
-    url: str
+    """The stream's name in messages, metrics and logs: letters, digits, '_', '.' and '-', at most 64."""
+    url: str = Field(min_length=1)
+    """rtsp://, rtsps://, a file, a folder or glob of pictures, images:, camera:0, pattern: or sample:NAME."""
     username: str | None = None
+    """User, where the URL holds none."""
     password: SecretStr | None = None
-    realtime: bool = False
-    loop: bool = False
-    video_track: int = Field(0, ge=0, le=64)
-    transport: Literal["tcp", "udp"] | None = None
-    open_timeout: Duration | None = None
-    read_timeout: Duration | None = None
-    queue_frames: int | None = Field(None, ge=1, le=512)
-    policy: Literal["auto", "block", "drop_oldest"] | None = None
+    """Password. Take it from the environment, ${NAME}, or from a file, ${file:PATH}."""
+    realtime: Switch = False
+    """Play a file at its own pace, as if it were a camera: late frames are then dropped."""
+    loop: Switch = False
+    """Begin a file again at its end."""
+    video_track: Whole = Field(0, ge=0, le=64)
+    """Which video track of a file that has several."""
+    transport: Transport | None = None
+    """As source.transport, for this stream."""
+    open_timeout: Duration | None = Field(None, ge=0.1, le=300.0)
+    """As source.open_timeout, for this stream."""
+    read_timeout: Duration | None = Field(None, ge=0.1, le=300.0)
+    """As source.read_timeout, for this stream."""
+    queue_frames: Whole | None = Field(None, ge=1, le=512)
+    """As decode.queue_frames, for this stream."""
+    policy: Policy | None = None
+    """As decode.policy, for this stream."""
 
 
 class Config(Section):
     """One pipeline."""
 
     streams: list[StreamSection] = Field(min_length=1, max_length=1024)
+    """What is watched."""
     source: SourceSection = SourceSection()
+    """How streams are opened and kept open; a stream may override some of it."""
     decode: DecodeSection = DecodeSection()
+    """Decoding, and the queue behind it; a stream may override some of it."""
     infer: InferSection
+    """The model, and what runs it."""
     postprocess: PostprocessSection = PostprocessSection()
+    """From the model's outputs to boxes."""
     track: TrackSection = TrackSection()
+    """Identities of objects."""
     publish: PublishSection = PublishSection()
+    """Where results go."""
     keepup: KeepupSection = KeepupSection()
+    """How pace is judged."""
 
     @model_validator(mode="after")
     def _stream_ids_are_unique(self) -> Config:
         seen: set[str] = set()
         for stream in self.streams:
             if stream.id in seen:
-                raise ValueError(f"stream id '{stream.id}' is used twice; every stream needs its own")
+                raise PydanticCustomError("duplicate_stream_id", "a stream id is used twice; give each its own")
             seen.add(stream.id)
         return self

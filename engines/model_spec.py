@@ -59,6 +59,9 @@ class ModelSpec:
     pixels: PixelSpec
     has_nms: bool = False
     """The graph suppresses overlapping boxes itself."""
+    size_input: TensorSpec | None = None
+    """Second input, int64 ``[N, 2]``, that asks for picture sizes as width, height (DETR style). Runtimes feed it the
+    model's own input size, so that boxes come out in pixels of the input like everyone's."""
     head_options: Mapping[str, object] = field(default_factory=dict)
     """What the family's head needs besides (orientation, strides, whether scores are logits)."""
     origins: Mapping[str, Origin] = field(default_factory=dict)

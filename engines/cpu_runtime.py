@@ -1,0 +1,182 @@
+"""The CPU runtime: ONNX Runtime, as several narrow runs at once or one wide run at a time.
+
+Two shapes, chosen at start:
+
+- *throughput*: one session with one intra-op thread, run from as many slots as there are cores. One copy of the
+  weights, no waiting at the end of every operator for the slowest thread.
+- *latency*: one session with every core, one run at a time; its second slot prepares the next batch meanwhile.
+
+Threads never spin while they wait: decoding and preprocessing need those cores. Batches do not pay on a CPU, so that
+``max_batch`` is 1 unless it is asked for (``python -m tests.benchmarks.bench_runtime`` prints it).
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.cores import usable_cores
+from engines.cpu_session import open_session, probe_shapes, run_failed
+from engines.errors import RunError
+from engines.faster_shape import Shape, faster_shape, run_together
+from engines.model_spec import ModelSpec
+from engines.runtime import RuntimeOptions, Slot, Tensors
+
+
+class CpuRuntime:
+    """A detector on the CPU. Raises RuntimeMissingError without ONNX Runtime, ModelError where it does not load."""
+
+    def __init__(self, model: Path, spec: ModelSpec, options: RuntimeOptions) -> None:
+        self.name = "cpu"
+        self.max_batch = _max_batch(spec, options)
+        self._spec = spec
+        self._threads = options.threads or usable_cores()
+        rows = spec.max_batch or self.max_batch
+        wanted, self._why = _shape_by_rule(options, self._threads)
+        if wanted is None:
+            wanted, self._why, session = self._measure(model, rows)
+        else:
+            session = open_session(model, 1 if wanted == "throughput" else self._threads)
+        self._shape: Shape = wanted
+        fixed = probe_shapes(session, spec, rows)
+        gate = threading.Lock() if wanted == "latency" else None
+        count = self._threads if wanted == "throughput" else 2
+        self._slots = tuple(CpuSlot(session, spec, rows, fixed, gate) for _ in range(count))
+        self.slots: tuple[Slot, ...] = self._slots
+        # At once, because concurrent runs each need memory of their own, which the first frames should not wait for.
+        run_together([slot.run for slot in self._slots], rows)
+
+    def describe(self) -> str:
+        """One line for people."""
+        if self._shape == "throughput":
+            what = f"{len(self.slots)} slots of one thread each, one session"
+        else:
+            what = f"one run of {self._threads} threads at a time, {len(self.slots)} slots"
+        batch = f"batch {self.max_batch}" + (" (fixed in the file)" if self._spec.max_batch else "")
+        return f"ONNX Runtime on the CPU: {what}, {batch}; {self._shape}: {self._why}"
+
+    def close(self) -> None:
+        """Give the session back."""
+        for slot in self._slots:
+            slot.close()
+
+    def __enter__(self) -> CpuRuntime:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _measure(self, model: Path, rows: int) -> tuple[Shape, str, Any]:
+        """Try both shapes on this machine; return the faster, why, and its session."""
+        narrow, wide = open_session(model, 1), open_session(model, self._threads)
+        probe_shapes(narrow, self._spec, rows)
+        probe_shapes(wide, self._spec, rows)
+        slots = [CpuSlot(narrow, self._spec, rows, {}, None) for _ in range(self._threads)]
+        whole = CpuSlot(wide, self._spec, rows, {}, None)
+        shape, why = faster_shape([slot.run for slot in slots], whole.run)
+        return shape, why, narrow if shape == "throughput" else wide
+
+
+class CpuSlot:
+    """One place for one batch: an input tensor and, where shapes are fixed, output tensors, bound once."""
+
+    def __init__(
+        self,
+        session: Any,
+        spec: ModelSpec,
+        rows: int,
+        fixed: dict[str, tuple[int, ...]],
+        gate: threading.Lock | None,
+    ) -> None:
+        """``rows``: the batch to allocate; ``fixed``: outputs that always have this shape (at ``rows``)."""
+        self._session: Any = session
+        self._spec = spec
+        self._gate = gate
+        image = spec.image_input
+        self.input: NDArray[Any] = np.zeros((rows, 3, spec.input_height, spec.input_width), image.dtype)
+        self._sizes = np.tile(np.array([[spec.input_width, spec.input_height]], np.int64), (rows, 1))
+        dtypes = {output.name: output.dtype for output in spec.outputs}
+        self._outputs = {name: np.zeros(shape, dtypes[name]) for name, shape in fixed.items()}
+        self._bindings: dict[int, Any] = {}
+
+    def run(self, batch_size: int, extra: Tensors | None = None) -> Tensors:
+        """Run the first ``batch_size`` rows of ``input``. Raises RunError."""
+        if self._session is None:
+            raise RunError(f"model {self._spec.name}: this runtime is closed.")
+        if not 1 <= batch_size <= len(self.input):
+            raise RunError(
+                f"model {self._spec.name}: a batch takes 1 to {len(self.input)} frames here, got {batch_size}."
+            )
+        rows = self._spec.max_batch or batch_size
+        binding = self._bound(rows) if extra is None else self._bind(rows, extra)
+        try:
+            if self._gate is None:
+                self._session.run_with_iobinding(binding)
+            else:
+                with self._gate:
+                    self._session.run_with_iobinding(binding)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+            raise run_failed(self._spec, error) from error
+        return self._collect(binding, batch_size)
+
+    def close(self) -> None:
+        """Let go of the session and all bindings."""
+        self._bindings.clear()
+        self._session = None
+
+    def _bound(self, rows: int) -> Any:
+        binding = self._bindings.get(rows)
+        if binding is None:
+            binding = self._bindings[rows] = self._bind(rows, {})
+        return binding
+
+    def _bind(self, rows: int, extra: Tensors) -> Any:
+        binding = self._session.io_binding()
+        _bind_array(binding.bind_input, self._spec.image_input.name, self.input[:rows])
+        for name, array in extra.items():
+            binding.bind_cpu_input(name, array)
+        if self._spec.size_input is not None and self._spec.size_input.name not in extra:
+            _bind_array(binding.bind_input, self._spec.size_input.name, self._sizes[:rows])
+        for output in self._spec.outputs:
+            if output.name in self._outputs:
+                _bind_array(binding.bind_output, output.name, self._outputs[output.name][:rows])
+            else:
+                binding.bind_output(output.name)
+        return binding
+
+    def _collect(self, binding: Any, batch_size: int) -> Tensors:
+        found: dict[str, NDArray[Any]] = {}
+        for output, value in zip(self._spec.outputs, binding.get_outputs(), strict=True):
+            bound = self._outputs.get(output.name)
+            found[output.name] = bound[:batch_size] if bound is not None else self._cut(value.numpy(), batch_size)
+        return found
+
+    def _cut(self, array: NDArray[Any], batch_size: int) -> NDArray[Any]:
+        """Drop the rows of a fixed batch that nobody filled."""
+        whole = self._spec.max_batch is not None and array.ndim > 0 and len(array) == self._spec.max_batch
+        return array[:batch_size] if whole else array
+
+
+def _bind_array(bind: Any, name: str, array: NDArray[Any]) -> None:
+    bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def _max_batch(spec: ModelSpec, options: RuntimeOptions) -> int:
+    if spec.max_batch is not None:
+        return min(spec.max_batch, options.max_batch or spec.max_batch)
+    return options.max_batch or 1
+
+
+def _shape_by_rule(options: RuntimeOptions, threads: int) -> tuple[Shape | None, str]:
+    """Return the shape that needs no measuring, and why; None where only a measurement tells."""
+    if threads == 1:
+        return "throughput", "there is one core"
+    if options.prefer != "auto":
+        return options.prefer, "asked for"
+    if options.live and options.streams == 1:
+        return "latency", "one live stream"
+    return None, ""

@@ -1,0 +1,78 @@
+"""ONNX Runtime sessions on the CPU: opened quietly, warmed up, their errors in our words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.errors import ModelError, RunError, RuntimeMissingError
+from engines.model_spec import ModelSpec
+
+_FATAL_ONLY = 4
+"""Everything ONNX Runtime would print below this severity arrives as an exception, or is not for users."""
+
+
+def open_session(model: Path, threads: int) -> Any:
+    """Return an InferenceSession of ``model`` with ``threads`` intra-op threads that do not spin.
+
+    Raises RuntimeMissingError without ONNX Runtime, ModelError where the model does not load.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeMissingError(
+            f"runtime 'cpu' needs ONNX Runtime: {error}. Install it: pip install \"onnxruntime\" "
+            '(or the cpu extra: pip install "onpace[cpu]").'
+        ) from error
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = _FATAL_ONLY
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+        raise ModelError(f"model {model}: ONNX Runtime cannot load it: {_first_line(error)}{_hint(error)}") from error
+
+
+def probe_shapes(session: Any, spec: ModelSpec, rows: int) -> dict[str, tuple[int, ...]]:
+    """Warm the session up with one batch; return the outputs whose shape never changes, at ``rows`` pictures.
+
+    An output counts as fixed when the file states its dimensions, the run agrees, and the graph does not suppress
+    boxes (what remains then differs from picture to picture). Raises RunError.
+    """
+    feeds = {spec.image_input.name: np.zeros((rows, 3, spec.input_height, spec.input_width), spec.image_input.dtype)}
+    if spec.size_input is not None:
+        feeds[spec.size_input.name] = np.tile(np.array([[spec.input_width, spec.input_height]], np.int64), (rows, 1))
+    names = [output.name for output in spec.outputs]
+    try:
+        outputs = session.run(names, feeds)
+    except Exception as error:
+        raise run_failed(spec, error) from error
+    fixed = {}
+    for output, array in zip(spec.outputs, outputs, strict=True):
+        stated = len(output.shape) > 1 and None not in output.shape[1:]
+        if stated and not spec.has_nms and array.shape == (rows, *output.shape[1:]):
+            fixed[output.name] = tuple(array.shape)
+    return fixed
+
+
+def run_failed(spec: ModelSpec, error: Exception) -> RunError:
+    """Return what to raise for an exception of a run."""
+    return RunError(f"model {spec.name} failed in ONNX Runtime: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:400] if lines else type(error).__name__
+
+
+def _hint(error: Exception) -> str:
+    text = str(error)
+    if "not a registered function/op" in text or "_TRT" in text:
+        return " It uses an operator that is not part of ONNX: export it without plugins, or run it on TensorRT."
+    if "NOT_IMPLEMENTED" in text:
+        return " ONNX Runtime's CPU build lacks this operator in this type: export it in float32."
+    return ""

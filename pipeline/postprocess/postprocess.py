@@ -1,0 +1,109 @@
+"""The postprocess step: a batch's outputs to detections in source pixels."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+
+from engines.model_spec import ModelSpec
+from engines.runtime import Tensors
+from pipeline.detections import Detections
+from pipeline.errors import ConfigError
+from pipeline.letterbox import Letterbox
+from pipeline.postprocess.head import Candidates, Head
+from pipeline.postprocess.suppress import suppress
+
+MAX_CANDIDATES = 1000
+"""Most candidates of a picture that are compared with each other: the best by score. Bounds a bad model's cost."""
+
+
+class Postprocess:
+    """Outputs of a batch to detections in source pixels. Passive; thread-safe where its head is."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        head: Head,
+        *,
+        score_threshold: float,
+        iou_threshold: float,
+        max_detections: int,
+        classes: Sequence[str | int] | None = None,
+    ) -> None:
+        """``classes``: names or ids to keep; None keeps all. Raises ConfigError for one the model does not have."""
+        self._head = head
+        self._score_threshold = score_threshold
+        self._iou_threshold = iou_threshold
+        self._max_detections = max_detections
+        self._has_nms = spec.has_nms
+        self._wanted = None if classes is None else _wanted(spec, classes)
+
+    def __call__(self, outputs: Tensors, row: int, geometry: Letterbox) -> Detections:
+        """Return picture ``row`` of the batch: best score first, in upright source pixels, clipped to the picture.
+
+        Boxes that lie in the padding alone are left out. Raises RunError for outputs that are not numbers.
+        """
+        found = self._wanted_of(self._head.read(outputs, row, self._score_threshold))
+        if len(found.scores) == 0:
+            return Detections.empty()
+        found, capped = _strongest(found, MAX_CANDIDATES)
+        if self._has_nms:
+            stay = np.argsort(-found.scores, kind="stable")
+        else:
+            stay = suppress(found.xyxy, found.scores, found.class_ids, self._iou_threshold)
+        xyxy = geometry.to_source(found.xyxy[stay])
+        visible = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+        if not visible.all():
+            stay, xyxy = stay[visible], xyxy[visible]
+        most = self._max_detections
+        return Detections(
+            xyxy=xyxy[:most],
+            scores=found.scores[stay[:most]],
+            class_ids=found.class_ids[stay[:most]],
+            truncated=capped or len(stay) > most,
+        )
+
+    def _wanted_of(self, found: Candidates) -> Candidates:
+        if self._wanted is None:
+            return found
+        return _taken(found, np.flatnonzero(self._wanted[found.class_ids]))
+
+
+def _strongest(found: Candidates, most: int) -> tuple[Candidates, bool]:
+    """Return the ``most`` best candidates, in the order they came, and whether any were left out."""
+    if len(found.scores) <= most:
+        return found, False
+    order = np.argsort(-found.scores, kind="stable")[:most]
+    return _taken(found, np.sort(order)), True
+
+
+def _taken(found: Candidates, index: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Candidates:
+    return Candidates(found.xyxy[index], found.scores[index], found.class_ids[index])
+
+
+def _wanted(spec: ModelSpec, classes: Sequence[str | int]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return bool ``[C]``: which class ids to keep."""
+    names = spec.class_names
+    wanted = np.zeros(len(names), np.bool_)
+    for entry in classes:
+        if isinstance(entry, int):
+            if not 0 <= entry < len(names):
+                raise ConfigError(
+                    f"postprocess.classes: {entry}: model {spec.name} has class ids 0 to {len(names) - 1}."
+                )
+            wanted[entry] = True
+            continue
+        hits = [index for index, name in enumerate(names) if name == entry]
+        if not hits:
+            close = difflib.get_close_matches(entry, names, 1)
+            hint = f"Did you mean {close[0]}?" if close else f"Allowed: {_some(names)}."
+            raise ConfigError(f"postprocess.classes: {entry}: model {spec.name} has no such class. {hint}")
+        wanted[hits] = True
+    return wanted
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:20])
+    return shown if len(names) <= 20 else f"{shown} and {len(names) - 20} more"

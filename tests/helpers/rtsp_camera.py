@@ -125,9 +125,9 @@ class Camera(Pacer):
         self._set(_lose_every=every_n)
 
     def end(self, how: str = "bye", gone: bool = False) -> None:
-        """End every client's stream: "bye" says so by RTCP, "close" closes the connection in good order (by UDP the client may not notice).
+        """End every client's stream: "bye" says so by RTCP, "close" closes the connection in good order.
 
-        ``gone`` also answers 404 from then on, until `rewind`.
+        A client by UDP need not notice "close". ``gone`` also answers 404 from then on, until `rewind`.
         """
         if how not in ("bye", "close"):
             raise ValueError(f"how must be 'bye' or 'close', got {how!r}")

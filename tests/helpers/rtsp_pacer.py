@@ -267,10 +267,10 @@ class Pacer:
 
 
 def say_goodbye(sessions: Iterable[MediaSession]) -> None:
-    """End streams by RTCP BYE. Later than the last picture, or by UDP it might overtake it."""
-    time.sleep(0.1)
+    """End streams by RTCP BYE, once each client has read what was sent before."""
     for session in sessions:
         with contextlib.suppress(OSError):
+            session.transport.wait_until_read(within_seconds=5)
             session.send_bye()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 import socket
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from tests.helpers import rtp
@@ -21,6 +23,9 @@ class Transport(Protocol):
 
     def send_control(self, packet: bytes) -> None:
         """Hand one RTCP packet to the socket."""
+
+    def wait_until_read(self, within_seconds: float) -> None:
+        """Wait until a control packet can no longer overtake the media sent before it."""
 
     def close(self) -> None:
         """Release the sockets that belong to this transport alone."""
@@ -40,6 +45,9 @@ class InterleavedTransport:
 
     def send_control(self, packet: bytes) -> None:
         self._write(rtp.interleaved(self._control_channel, packet))
+
+    def wait_until_read(self, within_seconds: float) -> None:
+        """Nothing to wait for: one connection keeps the order."""
 
     def close(self) -> None:
         """Nothing to release: the connection closes itself."""
@@ -62,9 +70,21 @@ class UdpTransport:
     def send_control(self, packet: bytes) -> None:
         self._control.sendto(packet, self._control_address)
 
+    def wait_until_read(self, within_seconds: float) -> None:
+        """Wait until the client has taken all media from its socket: FFmpeg reads RTCP before media that waits."""
+        until = time.monotonic() + within_seconds
+        while unread_bytes(self._media_address[1]) > 0 and time.monotonic() < until:
+            time.sleep(0.01)
+
     def close(self) -> None:
         self._media.close()
         self._control.close()
+
+
+def unread_bytes(port: int) -> int:
+    """Return how much a UDP socket of this machine has received and not been asked for, as Linux tells it."""
+    rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(f":{port:04X}"))
 
 
 def bind_port_pair(host: str) -> tuple[socket.socket, socket.socket]:

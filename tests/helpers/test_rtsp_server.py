@@ -212,14 +212,15 @@ def test_media_that_stops_runs_into_the_clients_timeout(server, clip, transport,
     getattr(camera, fault)()
     sent = len(camera.sent)
     seen = player.result()
-    assert isinstance(seen.error, av.error.ExitError)
+    # FFmpeg gives an I/O error, not an exit, where the time runs out inside an interleaved packet's header.
+    assert isinstance(seen.error, (av.error.ExitError, av.error.OSError))
     assert len(camera.sent) == sent
     assert seen.numbers == sent_in_order(camera)[: len(seen.numbers)]
     assert camera.wait_for_playing(0)
 
 
 def test_after_a_short_stall_no_picture_is_missing(server, clip):
-    camera = server.add_camera("cam", clip, frames=80)
+    camera = server.add_camera("cam", clip, frames=120)
     player = Player(camera.url)
     assert camera.wait_for_sent(40)
     camera.stall()
@@ -228,7 +229,7 @@ def test_after_a_short_stall_no_picture_is_missing(server, clip):
     camera.resume()
     seen = player.result()
     assert seen.numbers == sent_in_order(camera)
-    assert len(seen.numbers) == 80
+    assert len(seen.numbers) == 120
     assert (seen.pts[at] - seen.pts[at - 1]) / 90_000 > 0.35
 
 
@@ -277,10 +278,11 @@ def test_a_camera_with_its_own_port_fails_alone(server, clip):
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_new_resolution_comes_in_mid_stream(server, clip, clips, transport):
-    camera = server.add_camera("cam", clip, frames=100)
+    larger = NumberedClip.make(clips, width=480, height=272, fps=FPS, frames=30)
+    camera = server.add_camera("cam", clip, frames=140)
     player = Player(camera.url, transport)
     assert camera.wait_for_sent(45)
-    camera.change_resolution(NumberedClip.make(clips, width=480, height=272, fps=FPS, frames=30))
+    camera.change_resolution(larger)
     seen = player.result()
     assert list(dict.fromkeys(seen.sizes)) == [(320, 192), (480, 272)]
     assert seen.numbers == sent_in_order(camera)
@@ -288,15 +290,15 @@ def test_a_new_resolution_comes_in_mid_stream(server, clip, clips, transport):
 
 
 def test_cameras_play_at_once_and_fail_alone(server, clip):
-    cameras = [server.add_camera(f"hall/{place}", clip, frames=60) for place in range(4)]
+    cameras = [server.add_camera(f"hall/{place}", clip, frames=100) for place in range(4)]
     players = [Player(camera.url) for camera in cameras]
     assert cameras[0].wait_for_sent(20)
     cameras[0].cut()
     results = [player.result() for player in players]
-    assert len(results[0].numbers) < 60
+    assert len(results[0].numbers) < 100
     for camera, seen in zip(cameras[1:], results[1:], strict=True):
         assert seen.numbers == sent_in_order(camera)
-        assert len(seen.numbers) == 60
+        assert len(seen.numbers) == 100
 
 
 def test_clients_of_one_camera_see_the_same_pictures(server, clip):
@@ -343,7 +345,7 @@ def test_a_burst_is_sent_late_with_regular_timestamps(server, clip):
 
 
 def test_the_frame_rate_changes_while_playing(server, clip):
-    camera = server.add_camera("cam", clip, fps=50, frames=70)
+    camera = server.add_camera("cam", clip, fps=50, frames=90)
     player = Player(camera.url)
     assert camera.wait_for_sent(40)
     camera.set_fps(100)
@@ -393,11 +395,12 @@ def test_closing_ends_every_thread_also_while_a_client_does_not_read(clips):
 
 
 def test_the_server_in_its_own_process_has_the_same_calls(clip, clips):
+    larger = NumberedClip.make(clips, width=480, height=272, fps=FPS, frames=30)
     with RtspServerProcess() as server:
-        camera = server.add_camera("cam", clip, frames=90)
+        camera = server.add_camera("cam", clip, frames=140)
         player = Player(camera.url)
         assert camera.wait_for_sent(40)
-        camera.change_resolution(NumberedClip.make(clips, width=480, height=272, fps=FPS, frames=30))
+        camera.change_resolution(larger)
         seen = player.result()
         assert seen.numbers == sent_in_order(camera)
         assert set(seen.sizes) == {(320, 192), (480, 272)}

@@ -69,8 +69,8 @@ class Cadence:
             self._last = received_at
         usual = self._usual_interval()
         if usual is None:
-            self._forget_start_burst(seconds)
-            self._add(_Interval(received_at, seconds))
+            if not self._ends_start_burst(seconds):
+                self._add(_Interval(received_at, seconds))
         elif seconds > self._stall and seconds > _GAP_INTERVALS * usual:
             self._last_gap = _Interval(received_at, usual, seconds - usual, gap=True)
             self._add(self._last_gap)
@@ -108,13 +108,15 @@ class Cadence:
             return seconds / count
         return None
 
-    def _forget_start_burst(self, seconds: float) -> None:
+    def _ends_start_burst(self, seconds: float) -> bool:
         count = len(self._intervals)
         # Only once: a camera that always sends its frames by the handful has no other pace to wait for.
-        if self._start_burst_possible and count >= 3 and seconds > _START_BURST * self._seconds / count:
-            self._intervals.clear()
-            self._seconds = 0.0
-            self._start_burst_possible = False
+        if not self._start_burst_possible or count < 3 or seconds <= _START_BURST * self._seconds / count:
+            return False
+        self._intervals.clear()
+        self._seconds = 0.0
+        self._start_burst_possible = False
+        return True
 
     def _pay_back(self, seconds: float, usual: float) -> float:
         gap = self._last_gap

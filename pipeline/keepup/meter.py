@@ -75,11 +75,12 @@ class StreamMeter:
         self._cadence = Cadence(settings.window_seconds, settings.stall_seconds)
         self._usual = Histogram()
         self._last_published: float | None = None
-        self._ring: Ring[_Slot] = Ring(settings.window_seconds, lambda: _Slot(self._last_published))
+        self._ring: Ring[_Slot] = Ring(settings.window_seconds, lambda: _Slot(self._last_published), retire=self._keep)
         self._long_ring: Ring[_LongSlot] = Ring(LONG_WINDOWS * settings.window_seconds, _LongSlot)
         self._pace = Pace(settings)
         self._judge_at = float("-inf")
         self._ages, self._waits, self._services = Histogram(), Histogram(), Histogram()
+        self._longest_service = 0.0
         self._capture_clock: CaptureClock | None = None
         self._first_ever: float | None = None
         self._last_ever = self._last_arrival = 0.0
@@ -169,9 +170,8 @@ class StreamMeter:
             slot.ages.record(age_seconds)
             slot.waits.record(wait_seconds)
             slot.services.record(service_seconds)
-            self._ages.record(age_seconds)
-            self._waits.record(wait_seconds)
-            self._services.record(service_seconds)
+            if service_seconds > self._longest_service:
+                self._longest_service = service_seconds
             self._capture_clock = capture_clock
             self._last_published = self._last_ever = now
             self._open -= 1
@@ -191,6 +191,7 @@ class StreamMeter:
             due = sum(slot.received - slot.excused for slot in slots)
             published = sum(slot.published for slot in slots)
             verdict, since = self._shown
+            lifetime = self._lifetime(counts, slots, ages)
             return StreamStatus(
                 stream_id=self.stream_id,
                 live=self.live,
@@ -210,10 +211,10 @@ class StreamMeter:
                 last_error=self._connection.last_error,
                 ledger=counts,
                 loads=tuple(loads),
-                lifetime=self._lifetime(counts),
+                lifetime=lifetime,
                 final=final_verdict(
                     counts,
-                    self._ages.percentile(95),
+                    lifetime.age_seconds.p95,
                     self._settings,
                     live=self.live,
                     last_error=self._connection.last_error,
@@ -253,7 +254,7 @@ class StreamMeter:
         if self._waiting_since is not None:
             stuck = now - self._waiting_since
             # A model may take seconds a frame and still be at work: then several of its frames are the measure.
-            if stuck > max(bound, self._settings.window_seconds, 4 * self._services.largest):
+            if stuck > max(bound, self._settings.window_seconds, 4 * self._longest_service):
                 return causes.stuck_cause(loads, stuck)
             if not self.live:
                 return None
@@ -261,6 +262,9 @@ class StreamMeter:
         if silent is None:
             since = self._connection.live_since
             silent = 0.0 if since is None else now - since
+        if not self.live and self._last_published is not None:
+            # A source that waits for us delivers nothing while we work.
+            silent = min(silent, now - self._last_published)
         return causes.silent_cause(silent, live=self.live) if silent > bound else None
 
     def _measurement(self, now: float, cadence: float | None) -> Measurement:
@@ -344,7 +348,13 @@ class StreamMeter:
             return causes.slow_camera_cause(evidence)
         return ALL_IS_WELL
 
-    def _lifetime(self, counts: LedgerSnapshot) -> LifetimeFigures:
+    def _keep(self, slot: _Slot) -> None:
+        self._ages.merge(slot.ages)
+        self._waits.merge(slot.waits)
+        self._services.merge(slot.services)
+
+    def _lifetime(self, counts: LedgerSnapshot, slots: Sequence[_Slot], ages: Histogram) -> LifetimeFigures:
+        """Return the figures of the whole life: what left the window, and what is in it."""
         seconds = arriving = None
         if self._first_ever is not None:
             seconds, arriving = self._last_ever - self._first_ever, self._last_arrival - self._first_ever
@@ -352,9 +362,9 @@ class StreamMeter:
             seconds=seconds,
             received_fps=(counts.received - 1) / arriving if arriving else None,
             published_fps=counts.published / seconds if seconds else None,
-            age_seconds=_percentiles(self._ages),
-            wait_seconds_p95=self._waits.percentile(95),
-            service_seconds_p95=self._services.percentile(95),
+            age_seconds=_percentiles(merged((self._ages, ages))),
+            wait_seconds_p95=merged((self._waits, *(slot.waits for slot in slots))).percentile(95),
+            service_seconds_p95=merged((self._services, *(slot.services for slot in slots))).percentile(95),
         )
 
 

@@ -12,18 +12,25 @@ Slot = TypeVar("Slot")
 
 
 class Ring(Generic[Slot]):
-    """The sub-windows of the last ``window_seconds``; ``make`` makes an empty one.
+    """The sub-windows of the last ``window_seconds``; ``make`` makes an empty one, ``retire`` gets those that fall off.
 
     Times are monotonic seconds. A time before the newest sub-window counts as of the newest one: reports of several
     threads may overtake each other by microseconds. Not thread-safe.
     """
 
-    def __init__(self, window_seconds: float, make: Callable[[], Slot], parts: int = SUB_WINDOWS) -> None:
+    def __init__(
+        self,
+        window_seconds: float,
+        make: Callable[[], Slot],
+        parts: int = SUB_WINDOWS,
+        retire: Callable[[Slot], None] | None = None,
+    ) -> None:
         if window_seconds <= 0 or parts < 1:
             raise ValueError(f"a window needs a length and parts, got {window_seconds} s in {parts}")
         self.part_seconds = window_seconds / parts
         self._parts = parts
         self._make = make
+        self._retire = retire
         self._newest = -1
         self._ends_at = float("-inf")
         self._current: Slot = make()
@@ -73,11 +80,17 @@ class Ring(Generic[Slot]):
         return (max(self._newest, int(now // self.part_seconds)) - self._parts + 1) * self.part_seconds
 
     def clear(self) -> None:
-        """Forget everything."""
-        self._slots.clear()
+        """Retire everything."""
+        while self._slots:
+            self._fall_off()
         self._ends_at = float("-inf")
         self._newest = -1
 
     def _expire(self, number: int) -> None:
         while self._slots and self._slots[0][0] <= number - self._parts:
-            self._slots.popleft()
+            self._fall_off()
+
+    def _fall_off(self) -> None:
+        slot = self._slots.popleft()[1]
+        if self._retire is not None:
+            self._retire(slot)

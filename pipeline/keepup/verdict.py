@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from pipeline.keepup.settings import KeepupSettings
 from pipeline.publish.messages import Verdict
@@ -122,9 +121,9 @@ def age_growth(ages: Sequence[tuple[float, float]]) -> tuple[float, float]:
     third = len(ages) // 3
     if third < 2:
         return 0.0, 0.0
-    old, new = ages[:third], ages[-third:]
-    over = median(at for at, _ in new) - median(at for at, _ in old)
-    return median(age for _, age in new) - median(age for _, age in old), over
+    middle = third // 2
+    grown = sorted(age for _, age in ages[-third:])[middle] - sorted(age for _, age in ages[:third])[middle]
+    return grown, ages[middle - third][0] - ages[middle][0]
 
 
 class Debounce:

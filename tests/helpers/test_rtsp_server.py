@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import struct
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 import av
 import pytest
 
-from tests.helpers.numbered_clip import NumberedClip, read_number
+from tests.helpers.numbered_clip import NumberedClip
 from tests.helpers.rtsp_camera import Camera
+from tests.helpers.rtsp_player import Player, opened, play, sent_in_order
 from tests.helpers.rtsp_process import COMMANDS, REPOSITORY, RtspServerProcess
 from tests.helpers.rtsp_server import RtspServer
 
@@ -37,66 +35,6 @@ def clip(clips):
 def server():
     with RtspServer() as running:
         yield running
-
-
-@dataclass
-class Played:
-    """What a client saw."""
-
-    numbers: list = field(default_factory=list)
-    sizes: list = field(default_factory=list)
-    pts: list = field(default_factory=list)
-    camera_times: list = field(default_factory=list)
-    error: BaseException | None = None
-
-
-def opened(url, transport="tcp", seconds=2.0):
-    options = {"rtsp_transport": transport, "analyzeduration": "100000"}
-    return av.open(url, options=options, timeout=seconds)
-
-
-def play(url, transport="tcp", pictures=None, seconds=2.0, container=None):
-    """Play to the end, to an error, or until so many pictures came out."""
-    seen = Played()
-    with container or opened(url, transport, seconds) as stream:
-        try:
-            for packet in stream.demux(video=0):
-                clock = packet.get_sidedata("prft") if packet.size and packet.has_sidedata("prft") else None
-                if packet.size:
-                    seen.camera_times.append(struct.unpack("<q", bytes(clock)[:8])[0] / 1e6 if clock else None)
-                with contextlib.suppress(av.error.InvalidDataError):
-                    for frame in packet.decode():
-                        seen.numbers.append(read_number(frame.to_ndarray(format="gray")))
-                        seen.sizes.append((frame.width, frame.height))
-                        seen.pts.append(frame.pts)
-                if pictures is not None and len(seen.numbers) >= pictures:
-                    break
-        except av.error.FFmpegError as error:
-            seen.error = error
-    return seen
-
-
-def sent_in_order(camera):
-    """Return the numbers sent, in presentation order."""
-    sent = camera.sent
-    return [picture.number for picture in sorted(sent, key=lambda p: (p.rtp_timestamp - sent[0].rtp_timestamp) % 2**32)]
-
-
-class Player:
-    """Plays on a thread, so that the test can make faults meanwhile."""
-
-    def __init__(self, *arguments, **keywords):
-        self.seen = Played()
-        self._thread = threading.Thread(target=self._run, args=(arguments, keywords), daemon=True)
-        self._thread.start()
-
-    def _run(self, arguments, keywords):
-        self.seen = play(*arguments, **keywords)
-
-    def result(self, within_seconds=20):
-        self._thread.join(within_seconds)
-        assert not self._thread.is_alive(), "the player did not end"
-        return self.seen
 
 
 @pytest.mark.parametrize("b_frames", [0, 2])

@@ -103,6 +103,11 @@ def stuck_cause(loads: Sequence[StageLoad], silent_seconds: float) -> CauseLine:
     return CauseLine(stage.stage, f"{stage.stage}: nothing published for {silent_seconds:.1f} s, {load_line(stage)}")
 
 
+def given_up_cause(stage: str, reason: str, silent_seconds: float) -> CauseLine:
+    """Return why frames enter and all of them are dropped."""
+    return CauseLine(stage, f"{stage} gives up every frame ({reason}): nothing published for {silent_seconds:.1f} s")
+
+
 def silent_cause(silent_seconds: float, *, live: bool) -> CauseLine:
     """Return why nothing enters although the stream is connected."""
     return CauseLine("camera", f"{'camera' if live else 'source'} delivers nothing for {silent_seconds:.1f} s")

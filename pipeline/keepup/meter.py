@@ -88,6 +88,8 @@ class StreamMeter:
         self._starting = True
         self._open = 0
         self._waiting_since: float | None = None
+        """Since when frames come in and none is published."""
+        self._last_drop = ("", "")
         self._shown: tuple[Verdict, float] = ("starting", float("-inf"))
 
     def connection(self, state: State, now: float, *, cause: Cause | None = None, error: str = "") -> None:
@@ -141,8 +143,7 @@ class StreamMeter:
                 slot.excused += frames
                 self._long_ring.at(now).due -= frames
             self._open -= frames
-            if not self._open:
-                self._waiting_since = None
+            self._last_drop = (stage, reason)
             if now >= self._judge_at:
                 self._judge(now)
 
@@ -255,8 +256,10 @@ class StreamMeter:
             stuck = now - self._waiting_since
             # A model may take seconds a frame and still be at work: then several of its frames are the measure.
             if stuck > max(bound, self._settings.window_seconds, 4 * self._longest_service):
-                return causes.stuck_cause(loads, stuck)
-            if not self.live:
+                return (
+                    causes.stuck_cause(loads, stuck) if self._open else causes.given_up_cause(*self._last_drop, stuck)
+                )
+            if not self.live and self._open:
                 return None
         silent = self._cadence.silence_seconds(now)
         if silent is None:

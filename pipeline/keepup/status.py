@@ -32,7 +32,8 @@ class FinalVerdict:
     """Whether a stream kept pace over its whole life."""
 
     verdict: Verdict
-    """"keeping_up", "falling_behind" (late), "overloaded" (frames lost to overload) or "offline" (no frame came)."""
+    """"keeping_up", "falling_behind" (late), "overloaded" (frames lost to overload), "stalled" (frames came, not one
+    was published) or "offline" (no frame came)."""
     cause: str
     """The evidence, one line; empty for "keeping_up"."""
 
@@ -110,6 +111,13 @@ def final_verdict(
         return FinalVerdict("overloaded", lost.replace("%", " %"))
     if live and age_p95 is not None and age_p95 > settings.max_age_seconds:
         return FinalVerdict("falling_behind", f"age p95 {age_p95:.2f} s, at most {settings.max_age_seconds:.2f} s")
+    if ledger.published == 0:
+        where = ", ".join(
+            f"{count} {reason} at {at}" for at, why in ledger.dropped.items() for reason, count in why.items()
+        )
+        return FinalVerdict(
+            "stalled", f"none of {ledger.received} frames was published" + (f": {where}" if where else "")
+        )
     left = ledger.in_flight_total
     if live and left > max(settings.tolerance * due, _IN_FLIGHT_SLACK):
         return FinalVerdict("falling_behind", f"{left} of {due} frames not published yet")

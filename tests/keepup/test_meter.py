@@ -103,6 +103,20 @@ def test_file_that_hangs_in_a_stage_is_stalled():
     assert status.cause == "infer: nothing published for 6.0 s, busy 100 %, queue 8/8"
 
 
+def test_frames_that_all_fail_are_a_stall_and_not_an_excuse():
+    meter = a_meter()
+    meter.connection("live", 0.0)
+    flow(meter, 0.0, 5.0)
+    for at in paced(25, 15.0, 5.0):
+        meter.arrived(at)
+        meter.dropped("decode", "infer", "failed", at)
+    status = meter.snapshot(15.0)
+    assert (status.verdict, status.cause_stage) == ("stalled", "infer")
+    assert status.cause.startswith("infer gives up every frame (failed): nothing published for ")
+    ledger = LedgerSnapshot(10, 0, {"infer": {"failed": 10}})
+    assert final_verdict(ledger, None, KeepupSettings(), live=False).verdict == "stalled"
+
+
 def test_stream_without_a_frame_did_not_keep_pace():
     meter = a_meter()
     meter.connection("waiting", 0.0, cause=Cause.NOT_FOUND, error="404")

@@ -112,7 +112,7 @@ class DecodeSection(Section):
     """What a full queue does: block (wait), drop_oldest, or auto: drop_oldest for live streams, block for the rest."""
     threads: Whole = Field(0, ge=0, le=64)
     """Threads that decode one stream. 0 lets the codec choose."""
-    max_pixels: Whole = Field(36_000_000, ge=4096, le=268_435_456)
+    max_pixels: Whole = Field(36_000_000, ge=4096, le=134_217_728)
     """Largest picture that is decoded, width times height; a larger one ends the stream with an error."""
 
 

@@ -7,6 +7,7 @@ many workers. Everything that happens is known, and nothing depends on the machi
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -73,59 +74,79 @@ def simulate(
 
     ``epoch`` moves the monotonic clock's origin: nothing may depend on it.
     """
-    settings = settings or KeepupSettings()
-    meter = StreamMeter("sim", settings, live=True)
-    truth = Truth(meter)
-    busy = BusyClock(settings.window_seconds, workers=workers)
-    waiting: deque[float] = deque()
-    begun_for: dict[int, float] = {}
-    free = workers
-    order = iter(range(1 << 40))
-    events: list[tuple[float, int, str, float]] = [(at, next(order), "frame", at) for at in arrivals if at < until]
-    events += [(i * status_every, next(order), "status", 0.0) for i in range(1, int(until / status_every) + 1)]
-    heapq.heapify(events)
-    meter.connection("live", epoch)
-    while events:
-        now, number, kind, arrived = heapq.heappop(events)
-        if now > until:
-            break
-        if kind == "frame":
-            truth.received += 1
-            meter.arrived(epoch + now)
-            meter.ledger.move("decode", "queue")
-            if len(waiting) == queue_frames:
-                waiting.popleft()
-                meter.dropped("queue", "decode", "queue_full", epoch + now)
-                truth.dropped_at.append(now)
-            waiting.append(now)
-        elif kind == "done":
-            start = arrived
-            arrived = begun_for.pop(number)
-            free += 1
-            busy.add(epoch + start, epoch + now)
-            age = now - arrived + transport(arrived)
-            meter.ledger.move("infer", "publish")
-            meter.published(
-                epoch + now,
-                age_seconds=age,
-                wait_seconds=start - arrived,
-                service_seconds=now - start,
-                capture_clock="arrival",
-            )
-            truth.published_at.append(now)
-            truth.ages.append(age)
-        else:
-            loads = [
-                StageLoad("decode", 0.1, 0, 0),
-                StageLoad("infer", busy.utilisation(epoch + now), len(waiting), queue_frames, workers),
-                StageLoad("publish", 0.02, 0, 64),
-            ]
-            truth.statuses.append((now, meter.snapshot(epoch + now, loads)))
-        while free and waiting:
-            free -= 1
-            begun = waiting.popleft()
-            meter.ledger.move("queue", "infer")
-            number = next(order)
-            begun_for[number] = begun
-            heapq.heappush(events, (now + service(now), number, "done", now))
-    return truth
+    run = _Run(settings or KeepupSettings(), service, transport, queue_frames, workers, epoch)
+    for at in arrivals:
+        run.plan(at, run.frame, at)
+    for tick in range(1, int(until / status_every) + 1):
+        run.plan(tick * status_every, run.status)
+    run.until(until)
+    return run.truth
+
+
+class _Run:
+    def __init__(
+        self,
+        settings: KeepupSettings,
+        service: Callable[[float], float],
+        transport: Callable[[float], float],
+        queue_frames: int,
+        workers: int,
+        epoch: float,
+    ) -> None:
+        self.meter = StreamMeter("sim", settings, live=True)
+        self.truth = Truth(self.meter)
+        self.busy = BusyClock(settings.window_seconds, workers=workers)
+        self.service, self.transport = service, transport
+        self.queue_frames, self.workers, self.epoch = queue_frames, workers, epoch
+        self.waiting: deque[float] = deque()
+        self.free = workers
+        self.order = itertools.count()
+        self.events: list[tuple[float, int, Callable[..., None], tuple[float, ...]]] = []
+        self.meter.connection("live", epoch)
+
+    def plan(self, at: float, action: Callable[..., None], *details: float) -> None:
+        heapq.heappush(self.events, (at, next(self.order), action, details))
+
+    def until(self, end: float) -> None:
+        while self.events and self.events[0][0] <= end:
+            now, _, action, details = heapq.heappop(self.events)
+            action(now, *details)
+            while self.free and self.waiting:
+                self.free -= 1
+                self.meter.ledger.move("queue", "infer")
+                self.plan(now + self.service(now), self.done, self.waiting.popleft(), now)
+
+    def frame(self, now: float, arrived: float) -> None:
+        self.truth.received += 1
+        self.meter.arrived(self.epoch + now)
+        self.meter.ledger.move("decode", "queue")
+        if len(self.waiting) == self.queue_frames:
+            self.waiting.popleft()
+            self.meter.dropped("queue", "decode", "queue_full", self.epoch + now)
+            self.truth.dropped_at.append(now)
+        self.waiting.append(arrived)
+
+    def done(self, now: float, arrived: float, started: float) -> None:
+        self.free += 1
+        self.busy.add(self.epoch + started, self.epoch + now)
+        age = now - arrived + self.transport(arrived)
+        self.meter.ledger.move("infer", "publish")
+        self.meter.published(
+            self.epoch + now,
+            age_seconds=age,
+            wait_seconds=started - arrived,
+            service_seconds=now - started,
+            capture_clock="arrival",
+        )
+        self.truth.published_at.append(now)
+        self.truth.ages.append(age)
+
+    def status(self, now: float) -> None:
+        loads = [
+            StageLoad("decode", 0.1, 0, 0),
+            StageLoad(
+                "infer", self.busy.utilisation(self.epoch + now), len(self.waiting), self.queue_frames, self.workers
+            ),
+            StageLoad("publish", 0.02, 0, 64),
+        ]
+        self.truth.statuses.append((now, self.meter.snapshot(self.epoch + now, loads)))

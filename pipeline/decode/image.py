@@ -25,7 +25,6 @@ class ImageDecoder:
 
     def __init__(self, info: StreamInfo, threads: int, max_pixels: int) -> None:
         self._max_pixels = max_pixels
-        self._contexts: dict[str, Any] = {}
 
     def decode(self, packet: Packet) -> list[Picture]:
         """Return the packet's one picture. Raises CorruptPacketError where there is none."""
@@ -34,13 +33,11 @@ class ImageDecoder:
         if codec is None:
             raise CorruptPacketError("not a picture. Allowed: JPEG, PNG, BMP, WebP, TIFF")
         try:
-            frames = self._context(codec).decode(av.Packet(data))
+            frames = self._new_context(codec).decode(av.Packet(data))
             if not frames:
                 raise CorruptPacketError(f"a {codec} of {len(data)} bytes holds no picture")
             planes, colour, owner = to_planes(frames[0])
         except (av.error.FFmpegError, ValueError, MemoryError) as error:
-            # What a picture left half done must not leak into the next one.
-            self._contexts.pop(codec, None)
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise CorruptPacketError(f"a {codec} of {len(data)} bytes cannot be decoded ({reason})") from None
         picture = Picture(
@@ -59,17 +56,14 @@ class ImageDecoder:
         return []
 
     def close(self) -> None:
-        """Give the codecs back. Closing twice is safe."""
-        self._contexts.clear()
+        """Nothing to give back."""
 
-    def _context(self, codec: str) -> Any:
-        context = self._contexts.get(codec)
-        if context is None:
-            context = av.CodecContext.create(codec, "r")
-            # More threads would hold pictures back.
-            context.thread_count = 1
-            context.options = {"max_pixels": str(self._max_pixels)}
-            self._contexts[codec] = context
+    def _new_context(self, codec: str) -> Any:
+        # One a picture: FFmpeg's PNG decoder filters the first row of a picture against the last row of the one before.
+        context = av.CodecContext.create(codec, "r")
+        # More threads would hold the picture back.
+        context.thread_count = 1
+        context.options = {"max_pixels": str(self._max_pixels)}
         return context
 
 

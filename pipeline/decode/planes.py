@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +30,7 @@ _MATRICES: dict[int, Literal["bt601", "bt709", "bt2020"]] = {  # AVCOL_SPC_*
 def to_planes(frame: Any) -> tuple[Planes, Colour, Any]:
     """Return Y, U and V of ``frame``, what they mean, and the object that keeps their memory alive."""
     layout = frame.format.name
-    colour = _colour(frame, layout)
+    colour = _colour(layout, frame.colorspace, frame.color_range, frame.height >= _HD_HEIGHT)
     if layout not in _OURS:
         frame, colour = _converted(frame, colour)
     luma, blue, red = frame.planes
@@ -38,19 +39,20 @@ def to_planes(frame: Any) -> tuple[Planes, Colour, Any]:
 
 def clockwise_rotation(frame: Any) -> int:
     """Return the quarter turns clockwise, in degrees, that the frame's display matrix asks for."""
-    # FFmpeg counts anticlockwise.
-    return int(-round(frame.rotation / 90) * 90) % 360
+    anticlockwise = frame.rotation
+    return int(-round(anticlockwise / 90) * 90) % 360 if anticlockwise else 0
 
 
 def _view(plane: Any) -> Plane:
-    stride, height = plane.line_size, plane.height
-    pixels = np.frombuffer(plane, np.uint8, stride * height).reshape(height, stride)
-    return pixels[:, : plane.width]
+    return np.ndarray((plane.height, plane.width), np.uint8, plane, 0, (plane.line_size, 1))
 
 
-def _colour(frame: Any, layout: str) -> Colour:
-    matrix = _MATRICES.get(frame.colorspace) or ("bt709" if frame.height >= _HD_HEIGHT else "bt601")
-    return Colour(matrix, frame.color_range == _FULL_RANGE or layout.startswith("yuvj"))
+@lru_cache(maxsize=64)
+def _colour(layout: str, matrix: int, colour_range: int, is_hd: bool) -> Colour:
+    return Colour(
+        _MATRICES.get(matrix) or ("bt709" if is_hd else "bt601"),
+        colour_range == _FULL_RANGE or layout.startswith("yuvj"),
+    )
 
 
 def _converted(frame: Any, colour: Colour) -> tuple[Any, Colour]:

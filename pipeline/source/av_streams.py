@@ -35,7 +35,7 @@ def describe(stream: Any, *, live: bool) -> StreamInfo:
     return StreamInfo(
         decoder="pyav",
         live=live,
-        codec=context.name,
+        codec=context.codec.canonical_name,
         size=Size(context.width, context.height),
         declared_fps=fps if 0.0 < fps <= 1000.0 else None,
         template=stream,

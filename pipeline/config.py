@@ -38,8 +38,8 @@ def _refuse_truth(value: Any) -> Any:
     return value
 
 
-def _yes_or_no(value: Any) -> Any:
-    """Take the words of YAML 1.1 where true or false is meant, and refuse 0 and 1, which may be something else."""
+def parse_switch(value: Any) -> bool:
+    """Return whether ``value`` says yes. Takes the words of YAML 1.1; refuses 0 and 1, which may be something else."""
     words = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
     if isinstance(value, str):
         value = words.get(value.strip().lower(), value)
@@ -63,7 +63,7 @@ Duration = Annotated[
 
 Whole = Annotated[int, BeforeValidator(_refuse_truth, json_schema_input_type=int)]
 Number = Annotated[float, BeforeValidator(_refuse_truth, json_schema_input_type=float)]
-Switch = Annotated[bool, BeforeValidator(_yes_or_no, json_schema_input_type=bool)]
+Switch = Annotated[bool, BeforeValidator(parse_switch, json_schema_input_type=bool)]
 ClassRef = Annotated[str | int, BeforeValidator(_class_name_or_index, json_schema_input_type=str | int)]
 StreamId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Policy = Literal["auto", "block", "drop_oldest"]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import parse_switch
 from pipeline.config_explain import did_you_mean
 from pipeline.config_problem import KeyPath
 from pipeline.config_yaml import Document
@@ -102,7 +103,7 @@ def _check_stream(document: Document, stream: KeyPath) -> None:
         return
     live = address.scheme in LIVE_SCHEMES
     loop = (*stream, "loop")
-    if live and document.get(loop) is True:
+    if live and _is_on(document.get(loop)):
         document.problem(loop, f"true: a {_kind(address)} has no end to begin again at. Remove it.", "true")
     if address.scheme == "file" and not Path(address.location).exists():
         document.warn(path, f"{document.shown(path)}: no such file now; the stream would fail at the start.")
@@ -133,6 +134,13 @@ def _address(document: Document, stream: KeyPath) -> Address | None:
 def _text(document: Document, stream: KeyPath, key: str) -> str | None:
     value = document.get((*stream, key))
     return value if isinstance(value, str) and (*stream, key) not in document.unusable else None
+
+
+def _is_on(value: Any) -> bool:
+    try:
+        return parse_switch(value)
+    except ValueError:
+        return False
 
 
 def _kind(address: Address) -> str:

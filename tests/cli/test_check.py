@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.onpace_command import onpace
+
+REPORT = {"ok", "file", "problems", "warnings", "streams", "model", "runtime", "sinks"}
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    (tmp_path / "model.onnx").write_bytes(b"model")
+    path = tmp_path / "good.yaml"
+    path.write_text(
+        "streams:\n"
+        "  - {id: lobby, url: 'rtsp://admin:hunter2@127.0.0.1:1/one', open_timeout: 1s}\n"
+        "  - {id: test, url: 'pattern:?size=64x48&frames=5'}\n"
+        "infer: {model: model.onnx}\n"
+        "publish: {sinks: ['zmq:tcp://0.0.0.0:5555']}\n"
+    )
+    return path
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    path = tmp_path / "bad.yaml"
+    path.write_text("streams:\n  - id: a\n    url: ftp://u:hunter2@h/x\n    polcy: block\ninfer: {}\n")
+    return path
+
+
+def test_a_good_configuration_is_shown_without_credentials(good: Path) -> None:
+    done = onpace("check", good)
+    assert done.returncode == 0, done.stderr
+    assert "lobby  rtsp://***@127.0.0.1:1/one  (live, 2 frames, drop_oldest)" in done.stdout
+    assert "test   pattern:" in done.stdout
+    assert "model.onnx on auto" in done.stdout
+    assert "can be read by every machine" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_problems_go_to_stderr_with_exit_code_2(bad: Path) -> None:
+    done = onpace("check", bad)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert f"{bad}:4: streams[0].polcy: unknown key. Did you mean 'policy'?" in done.stderr
+    assert f"{bad}:5: infer.model: is missing" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_json_has_the_documented_keys_for_problems(bad: Path) -> None:
+    done = onpace("check", bad, "--json")
+    assert done.returncode == 2
+    report = json.loads(done.stdout)
+    assert report.keys() == REPORT
+    assert report["ok"] is False
+    assert [problem["line"] for problem in report["problems"]] == [3, 4, 5]
+    assert all(problem.keys() == {"file", "line", "path", "value", "message"} for problem in report["problems"])
+    assert "hunter2" not in done.stdout
+
+
+def test_json_has_the_documented_keys_for_a_good_configuration(good: Path) -> None:
+    report = json.loads(onpace("check", good, "--json").stdout)
+    assert report.keys() == REPORT
+    assert report["ok"] is True
+    assert report["problems"] == []
+    assert [stream["id"] for stream in report["streams"]] == ["lobby", "test"]
+    assert report["streams"][1].keys() == {"id", "url", "live", "policy", "queue_frames", "probe"}
+    assert [warning["path"] for warning in report["warnings"]] == ["publish.sinks[0]"]
+
+
+def test_probe_opens_every_stream_and_says_which_do_not(good: Path) -> None:
+    done = onpace("check", good, "--probe", "--json")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    camera, pattern = (stream["probe"] for stream in report["streams"])
+    assert report["ok"] is False
+    assert camera["ok"] is False
+    assert camera["message"]
+    assert (pattern["ok"], pattern["width"], pattern["height"]) == (True, 64, 48)
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_a_missing_file_is_bad_input(tmp_path: Path) -> None:
+    done = onpace("check", tmp_path / "absent.yaml")
+    assert done.returncode == 2
+    assert "absent.yaml: no such file." in done.stderr

@@ -73,7 +73,7 @@ class Pipeline:
             batch_size=self.runtime.max_batch,
             deadline_seconds=config.infer.batch_deadline,
             max_age_seconds=config.keepup.max_age,
-            on_expired=self._expired,
+            on_stale=self._stale,
         )
         self._in_order = InOrder()
         self._infer_busy = BusyClock(config.keepup.window, workers=len(self.runtime.slots))
@@ -199,8 +199,8 @@ class Pipeline:
             status_interval_seconds=self.config.publish.status_interval,
         )
 
-    def _expired(self, frame: Frame) -> None:
-        self.streams[frame.stream_id].meter.dropped("queue", "decode", "stale", monotonic())
+    def _stale(self, frame: Frame) -> None:
+        self.streams[frame.stream_id].meter.dropped("queue", "infer", "stale", monotonic())
 
     def _failed(self, error: BaseException) -> None:
         """A stage died: end the pipeline and keep the reason for the exit code."""

@@ -13,8 +13,9 @@ from pipeline.source.source import SourceOptions
 LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "camera"})
 """Sources that never end by themselves: an end is a failure, and failures are retried."""
 
-_LIVE_QUEUE_FRAMES = 2
-_FILE_QUEUE_FRAMES = 8
+_QUEUE_FRAMES = 8
+"""A third of a second at 25 fps: longer than any hiccup of a process that keeps up. Under overload the batcher keeps
+ages low whatever the queue holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
         reconnect=config.source.reconnect,
         reconnect_max_wait_seconds=config.source.reconnect_max_wait,
         decode_threads=config.decode.threads,
-        queue_frames=queue_frames or (_LIVE_QUEUE_FRAMES if live else _FILE_QUEUE_FRAMES),
+        queue_frames=queue_frames or _QUEUE_FRAMES,
         policy=("drop_oldest" if live else "block") if policy == "auto" else policy,
         limits=CaptureLimits(max_pixels=config.decode.max_pixels, stall_seconds=read_timeout),
     )

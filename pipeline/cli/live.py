@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.cli.summary import VERDICT_STYLES, number
+from pipeline.cli.summary import VERDICT_STYLES, console_of, number
 from pipeline.clock import monotonic
 from pipeline.keepup.status import StreamStatus
 
@@ -23,7 +23,7 @@ Show = Callable[[Sequence[StreamStatus]], None]
 @contextmanager
 def live_view(*, quiet: bool, to_stderr: bool) -> Iterator[Show]:
     """Give a function that shows the statuses; call it several times a second."""
-    console = Console(stderr=to_stderr, highlight=False)
+    console = console_of(to_stderr)
     if quiet:
         yield lambda statuses: None
     elif console.is_terminal:

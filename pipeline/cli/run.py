@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import FrameType
 from typing import Annotated, Any
 
@@ -137,7 +137,8 @@ def _stream_ids(urls: list[str]) -> list[str]:
     names = []
     for url in urls:
         last = url.rstrip("/").rpartition("/")[2].partition("?")[0]
-        name = "".join(c if c.isalnum() or c in "_.-" else "-" for c in last).strip("-.") or "stream"
+        stem = PurePosixPath(last).stem if PurePosixPath(last).suffix else last
+        name = "".join(c if c.isalnum() or c in "_.-" else "-" for c in stem).strip("-.") or "stream"
         names.append(name[:48])
     return [name if names.count(name) == 1 else f"{name}-{number + 1}" for number, name in enumerate(names)]
 

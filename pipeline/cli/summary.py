@@ -83,12 +83,12 @@ def _stream(status: StreamStatus) -> dict[str, Any]:
 
 def print_summary(summary: dict[str, Any], *, to_stderr: bool = False) -> None:
     """Print the summary as a table, a line a stream."""
-    console = Console(stderr=to_stderr, highlight=False)
+    console = console_of(to_stderr)
     table = Table(title=f"{summary['model']} on {summary['runtime']}, {summary['duration_seconds']:.1f} s")
-    table.add_column("stream", overflow="fold")
+    table.add_column("stream", overflow="fold", min_width=8)
     for title in ("received", "published", "dropped", "fps", "age p50", "p95", "p99"):
-        table.add_column(title, justify="right")
-    table.add_column("verdict")
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for stream in summary["streams"]:
         dropped = sum(sum(reasons.values()) for reasons in stream["dropped"].values())
         ages = stream["age_seconds"]
@@ -115,6 +115,12 @@ def print_summary(summary: dict[str, Any], *, to_stderr: bool = False) -> None:
             console.print(f"{address}: {lost} messages could not be handed on", markup=False)
     if summary["error"]:
         console.print(f"failed: {summary['error']}", markup=False)
+
+
+def console_of(to_stderr: bool) -> Console:
+    """Return where people read; elsewhere than on a terminal, tables get room for their columns."""
+    console = Console(stderr=to_stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=to_stderr, highlight=False, width=110)
 
 
 def number(value: float | None, form: str) -> str:

@@ -21,8 +21,8 @@ def frame_of(stream_id, index, received_at=None):
     return Frame(stream_id, 1, index, PLANES, Colour(), 0, 0.0, at, at, 0.0, "arrival", at)
 
 
-def batcher_of(batch_size=4, deadline=0.0, max_age=60.0, on_expired=lambda frame: None):
-    return Batcher(batch_size=batch_size, deadline_seconds=deadline, max_age_seconds=max_age, on_expired=on_expired)
+def batcher_of(batch_size=4, deadline=0.0, max_age=60.0, on_stale=lambda frame: None):
+    return Batcher(batch_size=batch_size, deadline_seconds=deadline, max_age_seconds=max_age, on_stale=on_stale)
 
 
 def drain(batcher):
@@ -91,7 +91,7 @@ def test_a_full_batch_does_not_wait_for_the_deadline():
 
 def test_live_frames_that_are_too_old_are_handed_back_instead_of_inferred():
     expired = []
-    batcher = batcher_of(max_age=1.0, on_expired=expired.append)
+    batcher = batcher_of(max_age=1.0, on_stale=expired.append)
     live = batcher.add_stream("live", capacity=8, policy="drop_oldest")
     file = batcher.add_stream("file", capacity=8, policy="block")
     live.put(frame_of("live", 0, monotonic() - 5))
@@ -100,6 +100,37 @@ def test_live_frames_that_are_too_old_are_handed_back_instead_of_inferred():
     taken = {(frame.stream_id, frame.index) for frame in batcher.take().frames}
     assert taken == {("live", 1), ("file", 0)}
     assert [(frame.stream_id, frame.index) for frame in expired] == [("live", 0)]
+
+
+def test_a_burst_of_a_live_stream_loses_nothing():
+    stale = []
+    batcher = batcher_of(batch_size=1, on_stale=stale.append)
+    queue = batcher.add_stream("a", capacity=8, policy="drop_oldest")
+    for index in range(8):
+        queue.put(frame_of("a", index))
+    assert [batcher.take().frames[0].index for _ in range(8)] == list(range(8))
+    assert stale == []
+
+
+def test_under_overload_the_freshest_frame_is_taken_and_the_late_ones_are_handed_back():
+    stale = []
+    batcher = batcher_of(batch_size=1, on_stale=stale.append)
+    queue = batcher.add_stream("a", capacity=8, policy="drop_oldest")
+    waits, taken, evicted, index = [], [], [], 0
+    until = monotonic() + 1.5
+    while monotonic() < until:  # three frames arrive while one is run
+        for _ in range(3):
+            evicted += queue.put(frame_of("a", index))
+            index += 1
+            time.sleep(0.01)
+        frame = batcher.take().frames[0]
+        taken.append(frame.index)
+        waits.append(monotonic() - frame.received_at)
+    assert taken == sorted(taken)
+    assert stale
+    settled = waits[len(waits) // 2 :]
+    assert sorted(settled)[len(settled) // 2] < 0.03
+    assert len(taken) + len(stale) + len(evicted) + len(queue) == index
 
 
 def test_taking_ends_once_every_stream_has_ended_and_no_more_will_join():

@@ -38,7 +38,11 @@ _REMEDIES = {
 
 
 class RtspSource:
-    """The video of one RTSP session. Messages never hold the password; PyAV's own exceptions, which do, stay inside."""
+    """The video of one RTSP session.
+
+    Messages never hold the password; PyAV's own exceptions, which do, stay inside. Not prevented: a camera that answers
+    with a redirect to another RTSP host is followed by FFmpeg, password included; redirects elsewhere are refused.
+    """
 
     def __init__(self, address: Address, options: SourceOptions, stopping: threading.Event) -> None:
         self._address = address.with_credentials(options.username, options.password)

@@ -106,8 +106,8 @@ class SourceSection(Section):
 class DecodeSection(Section):
     """Decoding, and the queue behind it."""
 
-    queue_frames: Whole | None = Field(None, ge=1, le=512)
-    """Frames of a stream that may wait after decoding. null: 2 for live streams, 8 for the others."""
+    queue_frames: Whole = Field(8, ge=1, le=512)
+    """Frames of a stream that may wait after decoding. Higher rides out longer stalls; lower keeps memory down."""
     policy: Policy = "auto"
     """What a full queue does: block (wait), drop_oldest, or auto: drop_oldest for live streams, block for the rest."""
     threads: Whole = Field(0, ge=0, le=64)

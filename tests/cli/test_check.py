@@ -17,7 +17,7 @@ def good(tmp_path: Path) -> Path:
     path.write_text(
         "streams:\n"
         "  - {id: lobby, url: 'rtsp://admin:hunter2@127.0.0.1:1/one', open_timeout: 1s}\n"
-        "  - {id: test, url: 'pattern:?size=64x48&frames=5'}\n"
+        "  - {id: test, url: 'pattern:?size=96x64&frames=5'}\n"
         "infer: {model: model.onnx}\n"
         "publish: {sinks: ['zmq:tcp://0.0.0.0:5555']}\n"
     )
@@ -34,7 +34,7 @@ def bad(tmp_path: Path) -> Path:
 def test_a_good_configuration_is_shown_without_credentials(good: Path) -> None:
     done = onpace("check", good)
     assert done.returncode == 0, done.stderr
-    assert "lobby  rtsp://***@127.0.0.1:1/one  (live, 2 frames, drop_oldest)" in done.stdout
+    assert "lobby  rtsp://***@127.0.0.1:1/one  (live, 8 frames, drop_oldest)" in done.stdout
     assert "test   pattern:" in done.stdout
     assert "model.onnx on auto" in done.stdout
     assert "can be read by every machine" in done.stderr
@@ -79,7 +79,7 @@ def test_probe_opens_every_stream_and_says_which_do_not(good: Path) -> None:
     assert report["ok"] is False
     assert camera["ok"] is False
     assert camera["message"]
-    assert (pattern["ok"], pattern["width"], pattern["height"]) == (True, 64, 48)
+    assert (pattern["ok"], pattern["width"], pattern["height"]) == (True, 96, 64)
     assert "hunter2" not in done.stdout + done.stderr
 
 

@@ -33,6 +33,7 @@ MISSED_STATUSES = 3
 """Status intervals of silence after which the publisher counts as gone."""
 
 _ENDED_SECONDS = 0.5
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LAST_LOOK_MILLISECONDS = 100
 
 
@@ -212,8 +213,8 @@ class Subscriber:
         as_json = payload[:1] == b"{" if self._encoding == "auto" else self._encoding == "json"
         try:
             message = self._from_json.decode(payload) if as_json else self._from_msgpack.decode(payload)
-            version = message.schema_version
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            version: int | None = message.schema_version
+        except _UNREADABLE:
             version = _version(payload, as_json)
             if version is None or version == SCHEMA_VERSION:
                 self.malformed += 1
@@ -294,5 +295,5 @@ def _version(payload: bytes, as_json: bool) -> int | None:
         if as_json:
             return msgspec.json.decode(payload, type=_Header).schema_version
         return msgspec.msgpack.decode(payload, type=_Header).schema_version
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return None

@@ -73,6 +73,11 @@ class ZmqSink:
         if not self._zmq_address.loopback:
             _log.warning("%s can be reached from other machines: whoever connects can read everything.", self.address)
 
+    @property
+    def subscriptions(self) -> int:
+        """Distinct topics that somebody is subscribed to, as of the last tick."""
+        return len(self._subscribed)
+
     def send(self, message: DetectionsMessage | StatusMessage) -> None:
         """Queue one message for every subscriber of its topic. Returns at once, also where nobody takes it."""
         stream_id = message.stream_id

@@ -1,0 +1,47 @@
+"""Messages of every released schema version decode for ever, to the same values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pipeline.publish.messages import Message
+from tests.golden.make_golden import FOLDER, golden_messages
+
+FILES = sorted(path for path in FOLDER.iterdir() if path.suffix in (".json", ".msgpack"))
+
+
+def _decode(path: Path, payload: bytes) -> Message:
+    library = msgspec.json if path.suffix == ".json" else msgspec.msgpack
+    message: Message = library.decode(payload, type=Message)
+    return message
+
+
+def test_there_are_golden_messages_of_both_kinds_and_encodings() -> None:
+    assert len(FILES) == 2 * len(golden_messages()) == 8
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_golden_message_still_means_the_same(path: Path) -> None:
+    version, name = path.stem.split("_", 1)
+    assert version == "v1"
+    assert _decode(path, path.read_bytes()) == golden_messages()[name]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_fields_of_a_later_release_are_ignored(path: Path) -> None:
+    library = msgspec.json if path.suffix == ".json" else msgspec.msgpack
+    fields = library.decode(path.read_bytes())
+    later = {**fields, "a_new_field": {"of": ["a", "later", "release"]}}
+    later["objects"] = [{**one, "new_too": 1} for one in fields.get("objects", [])]
+    assert _decode(path, library.encode(later)) == _decode(path, path.read_bytes())
+
+
+@pytest.mark.parametrize("name", sorted(golden_messages()))
+def test_what_is_sent_today_is_byte_for_byte_the_golden_message(name: str) -> None:
+    message = golden_messages()[name]
+    assert msgspec.msgpack.encode(message) == (FOLDER / f"v1_{name}.msgpack").read_bytes()
+    assert json.loads(msgspec.json.encode(message)) == json.loads((FOLDER / f"v1_{name}.json").read_bytes())

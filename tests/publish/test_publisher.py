@@ -1,0 +1,141 @@
+"""What a message says, and that it says it the same to every sink."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+import pytest
+
+from pipeline.publish.jsonl_sink import JsonLinesSink
+from pipeline.publish.messages import DetectionsMessage, Message, StatusMessage
+from pipeline.publish.zmq_sink import ZmqSink
+from pipeline.subscriber import Subscriber
+from tests.publish.examples import (
+    collect,
+    free_endpoint,
+    join,
+    make_publisher,
+    make_result,
+    make_status,
+    sequences,
+)
+
+
+@dataclass
+class KeepingSink:
+    """Keeps what it is sent."""
+
+    address: str = "keeping:"
+    lost: int = 0
+    messages: list[Message] = field(default_factory=list)
+    closed: int = 0
+
+    def send(self, message: DetectionsMessage | StatusMessage) -> None:
+        self.messages.append(message)
+
+    def tick(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_message_carries_the_frame_the_boxes_and_the_stage_times() -> None:
+    result = make_result("gate", index=7, objects=3, captured_at=time.monotonic() - 0.5, damaged=True)
+    message = make_publisher().publish(result, wait_seconds=0.25, track_seconds=0.125)
+
+    assert (message.schema_version, message.stream_id, message.epoch, message.sequence) == (1, "gate", 1, 1)
+    assert (message.frame_index, message.frame_width, message.frame_height) == (7, 640, 480)
+    assert (message.model, message.capture_clock, message.damaged, message.inferred) == ("tiny", "arrival", True, True)
+    assert 0.5 <= message.age_seconds < 5.0
+    assert abs(message.published_utc - time.time()) < 5.0
+    assert (message.stage_seconds.wait, message.stage_seconds.track) == (0.25, 0.125)
+    assert message.stage_seconds.infer == result.infer_seconds
+    assert [one.class_name for one in message.objects] == ["person", "bicycle", "car"]
+    for one, xyxy, score in zip(message.objects, result.detections.xyxy, result.detections.scores, strict=True):
+        assert one.xyxy == pytest.approx(xyxy, abs=0.005)
+        assert one.score == pytest.approx(score, abs=0.00005)
+        assert one.track_id is None
+
+
+def test_a_turned_picture_is_described_upright() -> None:
+    message = make_publisher().publish(make_result(rotation=90), wait_seconds=0.0)
+    assert (message.frame_width, message.frame_height) == (480, 640)
+
+
+def test_nothing_found_is_an_explicit_result() -> None:
+    assert make_publisher().publish(make_result(objects=0), wait_seconds=0.0).objects == []
+
+
+def test_a_class_without_a_name_goes_by_its_number() -> None:
+    result = make_result(objects=1)
+    result.detections.class_ids[0] = 99
+    assert make_publisher().publish(result, wait_seconds=0.0).objects[0].class_name == "99"
+
+
+@dataclass
+class SomeIdentities:
+    track_ids: np.ndarray
+    age_seconds: np.ndarray
+    states: list[str]
+
+
+def test_tracks_are_told_object_by_object_and_unconfirmed_ones_have_no_identity() -> None:
+    tracks = SomeIdentities(np.array([12, -1]), np.array([1.5, 0.04], np.float32), ["confirmed", "tentative"])
+    message = make_publisher().publish(make_result(objects=2), wait_seconds=0.0, tracks=tracks)
+    first, second = message.objects
+    assert (first.track_id, first.track_age_seconds, first.track_state) == (12, 1.5, "confirmed")
+    assert (second.track_id, second.track_age_seconds, second.track_state) == (None, None, "tentative")
+
+
+def test_every_stream_counts_its_own_messages_and_statuses_carry_the_count() -> None:
+    sink = KeepingSink()
+    publisher = make_publisher(sink)
+    for stream_id in ("a", "b", "a", "a"):
+        publisher.publish(make_result(stream_id, epoch=4), wait_seconds=0.0)
+    status = publisher.publish_status(make_status("a", epoch=0))
+
+    assert [one.sequence for one in sink.messages if one.stream_id == "a"] == [1, 2, 3, 3]
+    assert publisher.sequence("b") == 1
+    assert status.epoch == 4
+    assert publisher.sequence("never seen") == 0
+    assert (status.schema_version, status.publisher, status.status_interval_seconds) == (1, publisher.id, 1.0)
+    assert len(publisher.id) == 16
+    assert publisher.id != make_publisher().id
+
+
+@pytest.mark.parametrize("encode", [msgspec.msgpack.encode, msgspec.json.encode])
+def test_no_numpy_scalar_is_left_in_a_message(encode) -> None:  # type: ignore[no-untyped-def]
+    tracks = SomeIdentities(np.array([1, 2]), np.array([1, 2], np.float32), ["confirmed", "carried"])
+    message = make_publisher().publish(make_result(objects=2), wait_seconds=0.0, tracks=tracks)
+    assert encode(message)  # msgspec refuses NumPy scalars
+
+
+def test_two_sinks_get_the_same_messages(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    endpoint, path = free_endpoint(), tmp_path / "out.jsonl"
+    publisher = make_publisher(ZmqSink(endpoint, "msgpack"), JsonLinesSink(str(path)))
+    with Subscriber(endpoint) as subscriber:
+        join(publisher, subscriber)
+        for index in range(20):
+            publisher.publish(make_result(index=index), wait_seconds=0.0)
+        events = collect(subscriber, lambda events: len(sequences(events)) == 20)
+    publisher.close()
+    publisher.close()
+
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    written = [line for line in lines if line["kind"] == "detections"]
+    received = [msgspec.to_builtins(one) for one in events if isinstance(one, DetectionsMessage)]
+    assert [json.loads(msgspec.json.encode(one)) for one in received] == written
+    assert publisher.lost == {f"zmq:{endpoint}": 0, f"jsonl:{path}": 0}
+
+
+def test_closing_twice_closes_sinks_once() -> None:
+    sink = KeepingSink()
+    publisher = make_publisher(sink)
+    publisher.close()
+    publisher.close()
+    assert sink.closed == 1

@@ -21,6 +21,7 @@ class PyAvDecoder:
     """Turns PyAV packets into pictures whose planes are the codec's own buffers."""
 
     def __init__(self, info: StreamInfo, threads: int, max_pixels: int) -> None:
+        self._codec = info.codec
         self._context: Any = info.template.codec_context
         # Drained frames carry no time base of their own.
         self._seconds_per_tick = float(info.template.time_base)
@@ -38,6 +39,8 @@ class PyAvDecoder:
 
     def decode(self, packet: Packet) -> list[Picture]:
         """Return the pictures now ready, in presentation order. Empty while the codec reorders."""
+        if self._context is None:
+            raise self._unsupported("it failed before")
         coded = packet.payload
         self._latest = packet
         pts = coded.pts
@@ -49,14 +52,16 @@ class PyAvDecoder:
         try:
             frames = self._context.decode(coded)
         except av.error.InvalidDataError:
-            raise CorruptPacketError(f"{self._context.name}: a packet of {coded.size} bytes is damaged") from None
+            raise CorruptPacketError(f"{self._codec}: a packet of {coded.size} bytes is damaged") from None
         except (av.error.FFmpegError, ValueError) as error:
-            raise self._unsupported(error) from None
+            # PyAV 19 crashes the process when a context that could not be opened is touched again.
+            self._context = None
+            raise self._unsupported(getattr(error, "strerror", None) or str(error)) from None
         return [self._picture(frame) for frame in frames]
 
     def drain(self) -> list[Picture]:
         """Return the pictures still held back. Call once, at the end of the stream."""
-        if self._latest is None:
+        if self._latest is None or self._context is None:
             return []
         try:
             frames = self._context.decode(None)
@@ -87,10 +92,9 @@ class PyAvDecoder:
             owner=owner,
         )
 
-    def _unsupported(self, error: Exception) -> SourceError:
-        reason = getattr(error, "strerror", None) or str(error)
+    def _unsupported(self, reason: str) -> SourceError:
         return SourceError(
-            f"codec '{self._context.name}' cannot decode this stream ({reason}). "
+            f"codec '{self._codec}' cannot decode this stream ({reason}). "
             "Choose another codec or a smaller picture in the camera's settings.",
             cause=Cause.UNSUPPORTED,
         )

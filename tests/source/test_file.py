@@ -147,7 +147,7 @@ def test_a_cover_picture_is_not_video(tmp_path):
             pytest.skip("this PyAV cannot write a cover picture")
         for packet in cover.encode(av.VideoFrame(64, 64, "yuvj420p")):
             container.mux(packet)
-        frame = av.AudioFrame(format="fltp", layout="stereo", samples=1024)
+        frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
         frame.sample_rate = 44100
         for packet in [*sound.encode(frame), *sound.encode(None)]:
             container.mux(packet)

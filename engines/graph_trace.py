@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from numpy.typing import NDArray
@@ -82,9 +83,11 @@ class GraphTrace:
         return None
 
     def _spans(self, name: str, candidates: int | None) -> bool:
-        """Whether ``name`` is a constant with one number (or two) for every candidate."""
+        """Whether ``name`` is a constant with one to four numbers for every candidate: a grid, strides or anchors."""
         tensor = self._constant_tensor(name)
-        return tensor is not None and candidates is not None and candidates in tensor.dims
+        if tensor is None or candidates is None or candidates not in tensor.dims:
+            return False
+        return prod(tensor.dims) <= 4 * candidates
 
     def _constant(self, name: str) -> NDArray[Any] | None:
         """Return a small constant's value; None for what is not constant, or not in the file."""

@@ -82,10 +82,10 @@ def _dense(clues: Clues) -> Match | None:
             clues, "rows", f"both dimensions of {output.name} fit the grid", "rows: candidates or rows: channels"
         )
     stated = clues.stated.get("rows")
-    if by_columns and stated != "candidates":
+    if (by_columns or (columns is None and rows)) and stated != "candidates":
         return _channels_first(clues, rows)
-    if by_rows and stated != "channels":
-        return _candidates_first(clues, output, by_rows)
+    if (by_rows or (rows is None and columns)) and stated != "channels":
+        return _candidates_first(clues, output, by_rows or (8, 16, 32))
     return None
 
 

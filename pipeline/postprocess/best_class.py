@@ -47,6 +47,18 @@ def best_of_rows(scores: NDArray[Any], threshold: float) -> Picked:
     return _best(index, scores[index], threshold)
 
 
+def every_of_rows(scores: NDArray[Any], threshold: float) -> Picked:
+    """Return every score of ``[A, C]`` that is at least ``threshold``: a row comes once for each such class.
+
+    Raises RunError where a score that reaches it is infinite, or any is not a number.
+    """
+    scores = np.asarray(scores, np.float32)
+    index, class_ids = np.nonzero(~(scores < threshold))
+    picked = scores[index, class_ids]
+    refuse_not_a_number(picked)
+    return index, class_ids.astype(np.int32), picked
+
+
 def refuse_not_a_number(values: NDArray[Any]) -> None:
     """Raise RunError unless every value is finite: no such output may pass for "nothing was found"."""
     if not np.isfinite(values).all():

@@ -31,8 +31,12 @@ class Candidates:
 class Head(Protocol):
     """Reads one model family's outputs. Thread-safe: holds constants only."""
 
-    def read(self, outputs: Tensors, row: int, score_threshold: float) -> Candidates:
-        """Return the candidates of picture ``row`` of the batch with ``score >= score_threshold``."""
+    def read(self, outputs: Tensors, row: int, score_threshold: float, *, every_class: bool = False) -> Candidates:
+        """Return the candidates of picture ``row`` of the batch with ``score >= score_threshold``.
+
+        A box is reported once, with its best class; with ``every_class`` once for each class that reaches the
+        threshold, as COCO's metric is usually measured. Raises RunError for outputs that are not numbers.
+        """
 
 
 def open_head(spec: ModelSpec) -> Head:

@@ -31,8 +31,16 @@ class Postprocess:
         iou_threshold: float,
         max_detections: int,
         classes: Sequence[str | int] | None = None,
+        every_class: bool = False,
+        max_candidates: int = MAX_CANDIDATES,
     ) -> None:
-        """``classes``: names or ids to keep; None keeps all. Raises ConfigError for one the model does not have."""
+        """``classes``: names or ids to keep; None keeps all. Raises ConfigError for one the model does not have.
+
+        ``every_class`` reports a box once for each class that reaches the threshold, as COCO's metric is measured,
+        and not only with its best one.
+        """
+        self._every_class = every_class
+        self._max_candidates = max_candidates
         self._head = head
         self._score_threshold = score_threshold
         self._iou_threshold = iou_threshold
@@ -45,10 +53,10 @@ class Postprocess:
 
         Boxes that lie in the padding alone are left out. Raises RunError for outputs that are not numbers.
         """
-        found = self._wanted_of(self._head.read(outputs, row, self._score_threshold))
+        found = self._wanted_of(self._read(outputs, row))
         if len(found.scores) == 0:
             return Detections.empty()
-        found, capped = _strongest(found, MAX_CANDIDATES)
+        found, capped = _strongest(found, self._max_candidates)
         if self._has_nms:
             stay = np.argsort(-found.scores, kind="stable")
         else:
@@ -64,6 +72,9 @@ class Postprocess:
             class_ids=found.class_ids[stay[:most]],
             truncated=capped or len(stay) > most,
         )
+
+    def _read(self, outputs: Tensors, row: int) -> Candidates:
+        return self._head.read(outputs, row, self._score_threshold, every_class=self._every_class)
 
     def _wanted_of(self, found: Candidates) -> Candidates:
         if self._wanted is None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engines.model_spec import ModelSpec
 from engines.runtime import Tensors
 from pipeline.detections import FloatArray
-from pipeline.postprocess.best_class import best_of_columns, best_of_rows, refuse_not_a_number
+from pipeline.postprocess.best_class import best_of_columns, best_of_rows, every_of_rows, refuse_not_a_number
 from pipeline.postprocess.head import Candidates
 
 
@@ -23,22 +23,20 @@ class YoloV8Head:
     """Reads ``[N, 4 + C, A]`` or ``[N, A, 4 + C]``, float32 or float16."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        self._output = spec.head_options.get("output", spec.outputs[0].name)
+        self._output = spec.outputs[0].name
         self._channels_first = spec.head_options.get("rows", "channels") == "channels"
 
-    def read(self, outputs: Tensors, row: int, score_threshold: float) -> Candidates:
-        """Return the candidates of picture ``row`` with ``score >= score_threshold``, one class each.
-
-        Raises RunError for outputs that are not numbers.
-        """
-        output: NDArray[Any] = outputs[str(self._output)][row]
-        if self._channels_first:
+    def read(self, outputs: Tensors, row: int, score_threshold: float, *, every_class: bool = False) -> Candidates:
+        """Return the candidates of picture ``row`` with ``score >= score_threshold``; see ``Head``."""
+        output: NDArray[Any] = outputs[self._output][row]
+        by_rows = output.T if self._channels_first else output
+        if every_class:
+            index, class_ids, scores = every_of_rows(by_rows[:, 4:], score_threshold)
+        elif self._channels_first:
             index, class_ids, scores = best_of_columns(output[4:], score_threshold)
-            boxes = output[:4, index].T
         else:
             index, class_ids, scores = best_of_rows(output[:, 4:], score_threshold)
-            boxes = output[index, :4]
-        return Candidates(centred_to_xyxy(boxes), scores, class_ids)
+        return Candidates(centred_to_xyxy(by_rows[index, :4]), scores, class_ids)
 
 
 def centred_to_xyxy(boxes: NDArray[Any]) -> FloatArray:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from engines.model_spec import ModelSpec
 from engines.runtime import Tensors
 from pipeline.detections import FloatArray
-from pipeline.postprocess.best_class import refuse_not_a_number
+from pipeline.postprocess.best_class import Picked, every_of_rows, refuse_not_a_number
 from pipeline.postprocess.head import Candidates
 from pipeline.postprocess.yolov8 import centred_to_xyxy
 
@@ -30,24 +30,16 @@ class YoloXHead:
         self._output = spec.outputs[0].name
         self._cells, self._strides = grid(spec.input_width, spec.input_height, strides)
 
-    def read(self, outputs: Tensors, row: int, score_threshold: float) -> Candidates:
-        """Return the candidates of picture ``row`` with ``score >= score_threshold``, one class each.
-
-        Raises RunError for outputs that are not numbers.
-        """
-        output: NDArray[Any] = outputs[self._output][row]
-        index, scored = rows_with_objects(output, score_threshold)
-        class_ids = scored[:, 5:].argmax(axis=1)
-        scores = scored[np.arange(len(index)), 5 + class_ids] * scored[:, 4]
-        refuse_not_a_number(scores)
-        keep = np.flatnonzero(scores >= score_threshold)
-        index, boxes = index[keep], scored[keep, :4]
-        stride = self._strides[index]
+    def read(self, outputs: Tensors, row: int, score_threshold: float, *, every_class: bool = False) -> Candidates:
+        """Return the candidates of picture ``row`` with ``score >= score_threshold``; see ``Head``."""
+        index, rows = rows_with_objects(outputs[self._output][row], score_threshold)
+        place, class_ids, scores = scored_rows(rows, score_threshold, every_class)
+        index, boxes = index[place], rows[place, :4]
         with np.errstate(over="ignore"):  # an infinite size is refused below, in words
             boxes[:, 2:] = np.exp(boxes[:, 2:])
         boxes[:, :2] += self._cells[index]
-        boxes *= stride
-        return Candidates(centred_to_xyxy(boxes), scores[keep], class_ids[keep].astype(np.int32))
+        boxes *= self._strides[index]
+        return Candidates(centred_to_xyxy(boxes), scores, class_ids)
 
 
 def rows_with_objects(output: NDArray[Any], threshold: float) -> tuple[NDArray[np.intp], FloatArray]:
@@ -60,6 +52,17 @@ def rows_with_objects(output: NDArray[Any], threshold: float) -> tuple[NDArray[n
     refuse_not_a_number(output[objectness.argmax()])  # argmax finds a not-a-number first
     index = np.flatnonzero(objectness >= threshold)
     return index, np.asarray(output[index], np.float32)
+
+
+def scored_rows(rows: FloatArray, threshold: float, every_class: bool) -> Picked:
+    """Return which of ``[K, 5 + C]`` reach the threshold once objectness and class score are multiplied."""
+    if every_class:
+        return every_of_rows(rows[:, 5:] * rows[:, 4:5], threshold)
+    class_ids = rows[:, 5:].argmax(axis=1)
+    scores = rows[np.arange(len(rows)), 5 + class_ids] * rows[:, 4]
+    refuse_not_a_number(scores)
+    place = np.flatnonzero(scores >= threshold)
+    return place, class_ids[place].astype(np.int32), scores[place]
 
 
 def grid(width: int, height: int, strides: Sequence[int]) -> tuple[FloatArray, FloatArray]:

@@ -1,0 +1,147 @@
+"""What holds for every runtime in the table."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from engines.errors import ModelError, RunError, RuntimeMissingError
+from engines.inspect_model import read_model_spec
+from engines.runtime import RUNTIMES, RuntimeOptions, open_runtime
+from tests.helpers.tiny_onnx import PlantedBox, colour_detector, do_nothing_detector, planted_detector
+
+BOX = PlantedBox((30, 40, 90, 100), 5, 0.75)
+PREFER = ("auto", "latency", "throughput")
+
+
+@pytest.fixture(params=list(RUNTIMES))
+def opened(request):
+    """A function that opens a model on each runtime in turn, closed at the end."""
+    runtimes = []
+
+    def open_model(model, **options):
+        runtime = open_runtime(request.param, model, read_model_spec(model), RuntimeOptions(**options))
+        runtimes.append(runtime)
+        return runtime
+
+    yield open_model
+    for runtime in runtimes:
+        runtime.close()
+        runtime.close()  # closing twice is safe
+
+
+@pytest.mark.parametrize("prefer", PREFER)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_outputs_are_the_models(tmp_path, opened, prefer, dtype):
+    model = planted_detector(tmp_path / "m.onnx", (320, 256), [BOX], dtype=dtype)
+    runtime = opened(model, prefer=prefer, threads=2)
+    for slot in runtime.slots:
+        assert slot.input.shape == (1, 3, 256, 320)
+        assert slot.input.dtype == dtype
+        found = slot.run(1)["output0"]
+        assert found.shape == (1, 84, 1680)
+        assert found.dtype == dtype
+        assert found[0, :4, 0].tolist() == [60, 70, 60, 60]
+    assert runtime.name in RUNTIMES
+    assert "\n" not in runtime.describe()
+
+
+def test_every_row_of_a_dynamic_batch_is_its_own_picture(tmp_path, opened):
+    runtime = opened(colour_detector(tmp_path / "m.onnx", (320, 256)), max_batch=3)
+    assert runtime.max_batch == 3
+    slot = runtime.slots[0]
+    for row in range(3):
+        slot.input[row] = 0
+        slot.input[row, row, 10 : 20 + row, 30:50] = 1  # row 0 red, row 1 green, row 2 blue
+    for batch_size in (3, 1, 2):
+        found = slot.run(batch_size)["output0"]
+        assert found.shape[0] == batch_size
+        for row in range(batch_size):
+            assert found[row, :4, row].tolist() == [40, 15 + row / 2, 20, 10 + row]
+            assert found[row, 4:, row].argmax() == row
+
+
+def test_input_is_used_where_it_lies(tmp_path, opened):
+    slot = opened(colour_detector(tmp_path / "m.onnx", (320, 256))).slots[0]
+    slot.input[:] = 0
+    assert slot.run(1)["output0"].max() == 0
+    slot.input[0, 0, 10:20, 30:50] = 1
+    assert slot.run(1)["output0"][0, :4, 0].tolist() == [40, 15, 20, 10]
+
+
+def test_slots_run_at_the_same_time_without_mixing(tmp_path, opened):
+    runtime = opened(colour_detector(tmp_path / "m.onnx", (320, 256)), prefer="throughput", threads=3)
+    wrong = []
+
+    def work(index, slot):
+        for step in range(30):
+            left = 10 * index + step
+            slot.input[:] = 0
+            slot.input[0, 0, 10:20, left : left + 10] = 1
+            if slot.run(1)["output0"][0, 0, 0] != left + 5:
+                wrong.append((index, step))
+
+    threads = [threading.Thread(target=work, args=item) for item in enumerate(runtime.slots)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(runtime.slots) > 1
+    assert not wrong
+
+
+def test_fixed_batch_runs_whole_and_answers_the_rows_that_count(tmp_path, opened):
+    runtime = opened(do_nothing_detector(tmp_path / "m.onnx", (96, 96)), max_batch=8)
+    assert runtime.max_batch == 1
+    with pytest.raises(RunError, match="a batch takes 1 to 1 frames here, got 2"):
+        runtime.slots[0].run(2)
+    with pytest.raises(RunError, match="got 0"):
+        runtime.slots[0].run(0)
+
+
+def test_closed_runtime_says_so(tmp_path, opened):
+    runtime = opened(do_nothing_detector(tmp_path / "m.onnx", (96, 96)))
+    with runtime:
+        pass
+    with pytest.raises(RunError, match="this runtime is closed"):
+        runtime.slots[0].run(1)
+
+
+def test_model_that_vanished_or_was_cut_is_a_model_error(tmp_path, opened, capfd):
+    model = do_nothing_detector(tmp_path / "m.onnx", (96, 96))
+    spec = read_model_spec(model)
+    model.write_bytes(model.read_bytes()[:-200])
+    with pytest.raises(ModelError, match=r"m\.onnx"):
+        open_runtime("auto", model, spec, RuntimeOptions())
+    model.unlink()
+    with pytest.raises(ModelError, match=r"m\.onnx"):
+        open_runtime("auto", model, spec, RuntimeOptions())
+    assert capfd.readouterr().err == ""
+
+
+def test_unknown_runtime_names_the_known_ones(tmp_path):
+    model = do_nothing_detector(tmp_path / "m.onnx", (96, 96))
+    with pytest.raises(RuntimeMissingError, match=r"'gpu' is unknown\. Allowed: auto, cpu"):
+        open_runtime("gpu", model, read_model_spec(model), RuntimeOptions())
+
+
+def test_engines_and_heads_import_without_onnx_runtime_which_is_asked_for_in_words(tmp_path):
+    model = do_nothing_detector(tmp_path / "m.onnx", (96, 96))
+    script = f"""
+import sys
+sys.modules["onnxruntime"] = None  # an import of it fails, as where it is not installed
+from pathlib import Path
+import engines.runtime, engines.cpu_runtime, pipeline.postprocess.postprocess
+from engines.errors import RuntimeMissingError
+from engines.inspect_model import read_model_spec
+model = Path({str(model)!r})
+try:
+    engines.runtime.open_runtime("cpu", model, read_model_spec(model), engines.runtime.RuntimeOptions())
+except RuntimeMissingError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert 'pip install "onnxruntime"' in done.stdout

@@ -19,7 +19,7 @@ bench: .venv/dev  ## pace against the bare engine and the usual script, side by 
 	$(BIN)/python -m tests.benchmarks.bench_pipeline
 
 schemas: .venv/dev  ## regenerate the committed JSON Schemas
-	$(BIN)/python -m pipeline.config_file --schema > configs/onpace.schema.json
+	$(BIN)/python -m pipeline.config.load --schema > configs/onpace.schema.json
 	$(BIN)/python -m pipeline.publish.schema > docs/onpace-messages.schema.json
 
 clean:

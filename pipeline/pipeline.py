@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from engines.inspect_model import read_model_spec
 from engines.runtime import RuntimeOptions, Slot, open_runtime
 from pipeline.clock import monotonic
-from pipeline.config import Config
+from pipeline.config.sections import Config
 from pipeline.frame import Frame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder

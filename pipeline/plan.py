@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.bounded_queue import Policy
 from pipeline.capture import CaptureLimits
-from pipeline.config import Config, StreamSection
+from pipeline.config.sections import Config, StreamSection
 from pipeline.source.address import parse_address
 from pipeline.source.source import SourceOptions
 

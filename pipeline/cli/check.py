@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli import exit_codes
-from pipeline.config import StreamSection
-from pipeline.config_file import Loaded, load
-from pipeline.config_problem import InvalidConfig
+from pipeline.config.load import Loaded, load
+from pipeline.config.problem import InvalidConfig
+from pipeline.config.sections import StreamSection
 from pipeline.errors import OnpaceError
 from pipeline.plan import StreamPlan, plan_stream
 from pipeline.samples import find_sample

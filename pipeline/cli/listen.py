@@ -15,7 +15,7 @@ import typer
 
 from pipeline import clock
 from pipeline.cli import exit_codes
-from pipeline.config import parse_duration
+from pipeline.config.sections import parse_duration
 from pipeline.errors import ConfigError
 from pipeline.publish.messages import DetectionsMessage, StatusMessage
 from pipeline.subscriber import Event, Gap, PublisherEnded, PublisherGone, PublisherRestarted, Subscriber

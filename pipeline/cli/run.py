@@ -19,8 +19,8 @@ import typer
 from pipeline.cli.live import live_view
 from pipeline.cli.summary import print_summary, summarise
 from pipeline.clock import monotonic
-from pipeline.config import Config, parse_duration
-from pipeline.config_file import config_from_mapping, load_config
+from pipeline.config.load import config_from_mapping, load_config
+from pipeline.config.sections import Config, parse_duration
 from pipeline.errors import ConfigError
 from pipeline.pipeline import Pipeline
 from pipeline.samples import find_sample

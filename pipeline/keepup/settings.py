@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.config import KeepupSection
+    from pipeline.config.sections import KeepupSection
 
 SUB_WINDOWS = 20
 """A window slides in steps of a twentieth, and the verdict is reconsidered at each step."""

@@ -51,6 +51,20 @@ def yuv_to_rgb(colour: Colour) -> NDArray[np.float32]:
     return np.column_stack([rows, offset]).astype(np.float32)
 
 
+class _Scratch:
+    """Buffers of one letterboxed picture."""
+
+    def __init__(self, inner: Size, lying: bool) -> None:
+        self.inner = inner
+        self.lying = lying
+        upright = (inner.height, inner.width)
+        turned = upright[::-1] if lying else upright
+        self.small = [np.empty(turned, np.uint8) for _ in range(3)]
+        self.yuv = np.empty((*turned, 3), np.uint8)
+        self.rgb = np.empty((*upright, 3), np.uint8)
+        self.channels = [np.empty(upright, np.uint8) for _ in range(3)]
+
+
 class HostPreprocess:
     """Prepares frames of any size for one slot's input tensor. Not thread-safe: one per slot."""
 
@@ -65,6 +79,7 @@ class HostPreprocess:
         self._gain = gain.astype(np.float32)
         self._bias = bias.astype(np.float32)
         self._geometries: dict[Size, Letterbox] = {}
+        self._scratch: _Scratch | None = None
 
     def __call__(self, frame: Frame, row: int) -> Letterbox:
         """Write ``frame`` into row ``row`` of the tensor; return where it lies there."""
@@ -72,10 +87,23 @@ class HostPreprocess:
         if self._painted[row] is not geometry:
             self._paint_padding(row)
             self._painted[row] = geometry
-        upright = self._small_yuv(frame, geometry.inner)
-        rgb = cv2.transform(upright, self._matrix(frame.colour))
-        self._write(cv2.split(rgb), row, geometry)
+        scratch = self._scratch_for(geometry.inner, frame.rotation)
+        for plane, small in zip(frame.planes, scratch.small, strict=True):
+            cv2.resize(plane, small.shape[::-1], dst=small, interpolation=cv2.INTER_LINEAR)
+        yuv = cv2.merge(scratch.small, dst=scratch.yuv)
+        if frame.rotation:
+            yuv = cv2.rotate(yuv, _TURNS[frame.rotation])
+        rgb = cv2.transform(yuv, self._matrix(frame.colour), dst=scratch.rgb)
+        cv2.split(rgb, mv=scratch.channels)
+        self._write(scratch.channels, row, geometry)
         return geometry
+
+    def _scratch_for(self, inner: Size, rotation: int) -> _Scratch:
+        """Return buffers for this size: made anew for every picture, they would cost more than the arithmetic."""
+        lying = rotation in (90, 270)
+        if self._scratch is None or (self._scratch.inner, self._scratch.lying) != (inner, lying):
+            self._scratch = _Scratch(inner, lying)
+        return self._scratch
 
     def _geometry(self, size: Size) -> Letterbox:
         geometry = self._geometries.get(size)
@@ -89,15 +117,6 @@ class HostPreprocess:
     def _matrix(self, colour: Colour) -> NDArray[np.float32]:
         matrix = yuv_to_rgb(colour)
         return matrix if self._pixels.order == "rgb" else matrix[::-1]
-
-    @staticmethod
-    def _small_yuv(frame: Frame, inner: Size) -> NDArray[Any]:
-        """Return uint8 ``[h, w, 3]`` YUV of the letterbox's inner size, upright."""
-        lying = frame.rotation in (90, 270)
-        size = (inner.height, inner.width) if lying else (inner.width, inner.height)
-        small = [cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in frame.planes]
-        yuv = cv2.merge(small)
-        return cv2.rotate(yuv, _TURNS[frame.rotation]) if frame.rotation else yuv
 
     def _write(self, channels: Sequence[NDArray[Any]], row: int, geometry: Letterbox) -> None:
         inner = geometry.inner

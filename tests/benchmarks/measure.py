@@ -153,7 +153,7 @@ def greedy_nms(boxes: np.ndarray, scores: np.ndarray) -> list[int]:
 def pipeline(video: str, model: str, seconds: float, streams: int = 1, tracker: str = "off", **_) -> float:
     """The product: file in, detections out over ZeroMQ, as ``onpace run`` does it."""
     from pipeline.cli.run import prepare_process
-    from pipeline.config_file import config_from_mapping
+    from pipeline.config.load import config_from_mapping
     from pipeline.pipeline import Pipeline
 
     prepare_process()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config_file import load
-from pipeline.config_problem import InvalidConfig, Problem
+from pipeline.config.load import load
+from pipeline.config.problem import InvalidConfig, Problem
 
 Check = Callable[..., list[Problem]]
 

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config_file import load
-from pipeline.config_problem import InvalidConfig
+from pipeline.config.load import load
+from pipeline.config.problem import InvalidConfig
 
 CANARY = "c4naryS3cret"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config_file import config_from_mapping, load, load_config
+from pipeline.config.load import config_from_mapping, load, load_config
 from pipeline.errors import ConfigError
 from tests.config.conftest import Check
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from engines.runtime import RUNTIMES
-from pipeline.config import Config, InferSection, StreamSection, format_duration, parse_duration
-from pipeline.config_explain import all_sections
-from pipeline.config_file import json_schema, load
-from pipeline.config_yaml import Document, read_yaml
+from pipeline.config.explain import all_sections
+from pipeline.config.load import json_schema, load
+from pipeline.config.marked_yaml import Document, read_yaml
+from pipeline.config.sections import Config, InferSection, StreamSection, format_duration, parse_duration
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EXAMPLES = sorted(CONFIGS.glob("*.yaml"))
@@ -83,10 +83,10 @@ def test_every_key_of_the_schema_is_described() -> None:
 
 def test_the_committed_schema_is_current() -> None:
     printed = subprocess.run(
-        [sys.executable, "-m", "pipeline.config_file", "--schema"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "pipeline.config.load", "--schema"], capture_output=True, text=True, check=True
     ).stdout
     committed = (CONFIGS / "onpace.schema.json").read_text()
-    remedy = "run: python -m pipeline.config_file --schema > configs/onpace.schema.json"
+    remedy = "run: python -m pipeline.config.load --schema > configs/onpace.schema.json"
     assert json.loads(printed) == json.loads(committed), remedy
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config_file import load_config
+from pipeline.config.load import load_config
 from tests.config.conftest import Check
 
 TAIL = "infer: {model: model.onnx}\n"

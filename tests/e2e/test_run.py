@@ -145,7 +145,7 @@ def test_bad_input_is_one_clear_error_and_exit_code_2(models, arguments, says):
 
 
 def test_two_pipelines_run_side_by_side_in_one_process(models):
-    from pipeline.config_file import config_from_mapping
+    from pipeline.config.load import config_from_mapping
     from pipeline.pipeline import Pipeline
 
     def configured(frames):

@@ -5,7 +5,7 @@ import time
 
 from pytest import approx, mark, raises
 
-from pipeline.config import KeepupSection
+from pipeline.config.sections import KeepupSection
 from pipeline.errors import Cause
 from pipeline.keepup.ledger import LedgerSnapshot
 from pipeline.keepup.load import StageLoad

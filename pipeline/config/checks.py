@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import parse_switch
-from pipeline.config_explain import did_you_mean
-from pipeline.config_problem import KeyPath
-from pipeline.config_yaml import Document
+from pipeline.config.explain import did_you_mean
+from pipeline.config.marked_yaml import Document
+from pipeline.config.problem import KeyPath
+from pipeline.config.sections import parse_switch
 from pipeline.errors import UrlError
 from pipeline.plan import LIVE_SCHEMES
 from pipeline.publish.sink import SINKS

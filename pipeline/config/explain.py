@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from pipeline.config import Config, format_duration
-from pipeline.config_problem import KeyPath
-from pipeline.config_yaml import Document
+from pipeline.config.marked_yaml import Document
+from pipeline.config.problem import KeyPath
+from pipeline.config.sections import Config, format_duration
 
 _KINDS = {
     "string_type": "text",
@@ -37,7 +37,7 @@ _IDS = "letters, digits, '_', '.' and '-', beginning with a letter or digit, at 
 def explain(error: ValidationError, document: Document) -> None:
     """Add every problem of ``error`` to ``document``."""
     for details in error.errors(include_url=False):
-        if details["type"] != "duplicate_stream_id":  # told with its line by config_checks
+        if details["type"] != "duplicate_stream_id":  # told with its line by the checks
             path: KeyPath = tuple(details["loc"])
             value, message = _message(details, path, document)
             document.problem(path, message, value)

@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.config_problem import KeyPath, Problem, path_text
-from pipeline.config_secrets import expand
+from pipeline.config.interpolation import expand
+from pipeline.config.problem import KeyPath, Problem, path_text
 from pipeline.source.redact import redact
 
 _TAG = "tag:yaml.org,2002:"

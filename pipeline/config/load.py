@@ -1,6 +1,6 @@
 """Loads a configuration and reports everything that is wrong with it at once, each with its file and line.
 
-``python -m pipeline.config_file --schema`` prints the JSON Schema that is kept as ``configs/onpace.schema.json``.
+``python -m pipeline.config.load --schema`` prints the JSON Schema that is kept as ``configs/onpace.schema.json``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from pipeline.config import Config, format_duration
-from pipeline.config_checks import check_meaning, resolve_paths
-from pipeline.config_explain import all_sections, explain, is_duration, limits
-from pipeline.config_problem import InvalidConfig, Problem
-from pipeline.config_yaml import Document, read_yaml
+from pipeline.config.checks import check_meaning, resolve_paths
+from pipeline.config.explain import all_sections, explain, is_duration, limits
+from pipeline.config.marked_yaml import Document, read_yaml
+from pipeline.config.problem import InvalidConfig, Problem
+from pipeline.config.sections import Config, format_duration
 
 _LARGEST_FILE_BYTES = 1024 * 1024
 _SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -142,7 +142,7 @@ def _drop_titles(schema: Any) -> None:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.config_file", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pipeline.config.load", description=__doc__)
     parser.add_argument("--schema", action="store_true", required=True, help="print the JSON Schema")
     parser.parse_args()
     print(json.dumps(json_schema(), indent=2))

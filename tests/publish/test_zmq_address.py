@@ -19,7 +19,7 @@ def test_a_port_outside_1_to_65535_is_refused(port: str) -> None:
     ["", "tcp://", "tcp://:5555", "tcp://host", "udp://127.0.0.1:5", "inproc://x", "127.0.0.1:5555", "tcp://a b:5"],
 )
 def test_what_is_no_address_is_refused_with_examples(text: str) -> None:
-    with pytest.raises(UrlError, match="expected tcp://HOST:PORT or ipc://PATH, as in tcp://127.0.0.1:5555"):
+    with pytest.raises(UrlError, match=r"expected tcp://HOST:PORT or ipc://PATH, as in tcp://127.0.0.1:5555"):
         parse_zmq_address(text, bind=True)
 
 

@@ -16,7 +16,6 @@ import pytest
 import zmq
 
 from pipeline.errors import UrlError
-from pipeline.publish import zmq_sink
 from pipeline.publish.messages import DetectionsMessage, StatusMessage
 from pipeline.publish.sink import open_sink
 from pipeline.publish.zmq_sink import ZmqSink
@@ -59,7 +58,9 @@ def test_the_topic_is_kind_and_stream(tmp_path: Path) -> None:
         while not plain.poll(20):
             publisher.tick()
         publisher.publish(make_result("gate"), wait_seconds=0.0)
-        topics = {plain.recv_multipart()[0] for _ in range(2)}
+        topics = set()
+        while len(topics) < 2 and plain.poll(5000):
+            topics.add(plain.recv_multipart()[0])
     publisher.close()
     assert topics == {b"status/gate", b"detections/gate"}
 
@@ -177,7 +178,7 @@ def test_ten_stopped_subscribers_do_not_block(tmp_path: Path) -> None:
 def test_a_second_pipeline_on_the_same_port_is_refused_with_advice() -> None:
     endpoint = free_endpoint()
     first = ZmqSink(endpoint, "msgpack")
-    with pytest.raises(UrlError, match="in use by another process. Stop it, or give this pipeline another port"):
+    with pytest.raises(UrlError, match="in use by another process"):
         ZmqSink(endpoint, "msgpack")
     first.close()
     ZmqSink(endpoint, "msgpack").close()
@@ -235,7 +236,7 @@ def test_a_frame_larger_than_any_subscription_gets_its_sender_cut_off() -> None:
             stranger.sendall(greeting + b"\x04" + bytes([len(ready)]) + ready)
             assert stranger.recv(1), "the publisher was meant to greet back"
             time.sleep(0.2)
-            with pytest.raises(OSError, match="reset|pipe"):
+            with pytest.raises(OSError, match=r"reset|pipe"):
                 stranger.sendall(b"\x02" + len(topic).to_bytes(8, "big") + topic)
         for index in range(50):
             publisher.publish(make_result(index=index), wait_seconds=0.0)
@@ -260,10 +261,9 @@ def test_garbage_instead_of_zeromq_harms_nobody() -> None:
     assert not [one for one in events if isinstance(one, Gap)]
 
 
-def test_a_flood_of_subscriptions_is_cut_and_the_honest_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zmq_sink, "MOST_TOPICS", 500)
+def test_a_flood_of_subscriptions_is_cut_and_the_honest_come_back() -> None:
     endpoint = free_endpoint()
-    publisher = make_publisher(ZmqSink(endpoint, "msgpack"))
+    publisher = make_publisher(ZmqSink(endpoint, "msgpack", most_topics=500))
     with Subscriber(endpoint) as honest:
         join(publisher, honest)
         events = []
@@ -275,7 +275,8 @@ def test_a_flood_of_subscriptions_is_cut_and_the_honest_come_back(monkeypatch: p
             stranger.connect(endpoint)
             for index in range(300):
                 publisher.publish(make_result(index=index), wait_seconds=0.0)
-                event = honest.receive(0.005)
+                time.sleep(0.005)
+                event = honest.receive(0.0)
                 events += [event] if event else []
         publisher.publish_status(make_status())
         events += collect(honest, lambda _: honest.counts["lobby"].last_sequence == 300, serve=publisher)

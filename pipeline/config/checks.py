@@ -106,7 +106,8 @@ def _check_stream(document: Document, stream: KeyPath) -> None:
     if live and _is_on(document.get(loop)):
         document.problem(loop, f"true: a {_kind(address)} has no end to begin again at. Remove it.", "true")
     if address.scheme == "file" and not Path(address.location).exists():
-        document.warn(path, f"{document.shown(path)}: no such file now; the stream would fail at the start.")
+        shown = document.shown(path)
+        document.problem(path, f"{shown}: no such file. Paths are relative to the configuration's folder.", shown)
 
 
 def _address(document: Document, stream: KeyPath) -> Address | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline import clock
 from pipeline.detections import Detections
@@ -23,6 +22,10 @@ from pipeline.publish.messages import (
 )
 from pipeline.publish.sink import Sink
 
+if TYPE_CHECKING:
+    from pipeline.frame import Size
+    from pipeline.track.tracker import Tracks
+
 BOX_DECIMALS = 2
 """A hundredth of a pixel is far below any detector's error, and JSON gets 28% smaller than with all digits of a float.
 MessagePack takes 9 bytes either way; it is rounded too, so that both encodings say the same."""
@@ -30,20 +33,11 @@ MessagePack takes 9 bytes either way; it is rounded too, so that both encodings 
 SCORE_DECIMALS = 4
 
 
-class Identities(Protocol):
-    """Tracks of one frame, as arrays parallel to its detections; row by row the same objects."""
+Row = tuple[tuple[float, float, float, float], float, int]
+Identity = tuple[int | None, float | None, TrackState | None]
 
-    @property
-    def track_ids(self) -> NDArray[np.integer]:
-        """int ``[N]``; below 0 where the object has no confirmed identity."""
-
-    @property
-    def age_seconds(self) -> NDArray[np.floating]:
-        """float ``[N]``, time since the track began."""
-
-    @property
-    def states(self) -> Sequence[TrackState]:
-        """``[N]``."""
+_TRACK_STATES: tuple[TrackState, ...] = ("tentative", "confirmed", "carried")
+"""Names of ``pipeline.track.tracker``'s numbers."""
 
 
 class Publisher:
@@ -77,11 +71,15 @@ class Publisher:
         *,
         wait_seconds: float,
         track_seconds: float = 0.0,
-        tracks: Identities | None = None,
+        tracks: Tracks | None = None,
         inferred: bool = True,
         now: float | None = None,
     ) -> DetectionsMessage:
-        """Publish one frame's result and return what was published. ``now`` is the monotonic clock, to save a look."""
+        """Publish one frame's result and return what was published.
+
+        With ``tracks``, detections carry the identity of the track that took them, and carried tracks follow as
+        objects of their own. ``now`` is the monotonic clock, to save a look.
+        """
         frame = result.frame
         sequence = self._sequences.get(frame.stream_id, 0) + 1
         self._sequences[frame.stream_id] = sequence
@@ -102,7 +100,7 @@ class Publisher:
             frame_width=width,
             frame_height=height,
             model=self._model_name,
-            objects=self._objects(result.detections, tracks),
+            objects=self._objects(result.detections, tracks, frame.size),
             stage_seconds=StageSeconds(
                 decode=frame.decode_seconds,
                 wait=wait_seconds,
@@ -150,23 +148,60 @@ class Publisher:
         for sink in self._sinks:
             sink.close()
 
-    def _objects(self, detections: Detections, tracks: Identities | None) -> list[DetectedObject]:
-        if not len(detections):
-            return []
-        # float32 counts in steps too coarse to stay short in decimal: 0.1 would travel as 0.10000000149011612.
-        boxes = detections.xyxy.astype(np.float64).round(BOX_DECIMALS).tolist()
-        scores = detections.scores.astype(np.float64).round(SCORE_DECIMALS).tolist()
+    def _objects(self, detections: Detections, tracks: Tracks | None, size: Size) -> list[DetectedObject]:
         name = self._class_name
-        rows = zip(boxes, scores, detections.class_ids.tolist(), strict=True)
-        if tracks is None:
-            return [DetectedObject(tuple(box), score, class_id, name(class_id)) for box, score, class_id in rows]
-        identities = zip(tracks.track_ids.tolist(), tracks.age_seconds.tolist(), tracks.states, strict=True)
-        return [
-            DetectedObject(tuple(box), score, class_id, name(class_id), track_id, round(age, 3), state)
-            if track_id >= 0
-            else DetectedObject(tuple(box), score, class_id, name(class_id), None, None, state)
-            for (box, score, class_id), (track_id, age, state) in zip(rows, identities, strict=True)
+        if tracks is None or not len(tracks):
+            return [DetectedObject(box, score, class_id, name(class_id)) for box, score, class_id in _rows(detections)]
+        taken, carried = _identities(tracks)
+        nobody: Identity = (None, None, None)
+        objects = [
+            DetectedObject(box, score, class_id, name(class_id), *taken.get(row, nobody))
+            for row, (box, score, class_id) in enumerate(_rows(detections))
         ]
+        if carried:
+            rows = _rows(_carried_boxes(tracks, size))
+            objects += [
+                DetectedObject(box, score, class_id, name(class_id), *identity)
+                for (box, score, class_id), identity in zip(rows, carried, strict=True)
+            ]
+        return objects
 
     def _class_name(self, class_id: int) -> str:
         return self._class_names[class_id] if 0 <= class_id < len(self._class_names) else str(class_id)
+
+
+def _rows(detections: Detections) -> Iterator[Row]:
+    if not len(detections):
+        return iter(())
+    # float32 counts in steps too coarse to stay short in decimal: 0.1 would travel as 0.10000000149011612.
+    boxes = detections.xyxy.astype(np.float64).round(BOX_DECIMALS).tolist()
+    scores = detections.scores.astype(np.float64).round(SCORE_DECIMALS).tolist()
+    return zip(map(tuple, boxes), scores, detections.class_ids.tolist(), strict=True)
+
+
+def _identities(tracks: Tracks) -> tuple[dict[int, Identity], list[Identity]]:
+    """Return the identities by row of their detection, and those of the carried tracks."""
+    taken: dict[int, Identity] = {}
+    carried: list[Identity] = []
+    columns = zip(
+        tracks.detection_index.tolist(),
+        tracks.track_ids.tolist(),
+        tracks.ages_seconds.tolist(),
+        tracks.states.tolist(),
+        strict=True,
+    )
+    for row, track_id, age, state in columns:
+        known = _TRACK_STATES[state]
+        identity: Identity = (None, None, known) if known == "tentative" else (track_id, round(age, 3), known)
+        if row < 0:
+            carried.append(identity)
+        else:
+            taken[row] = identity
+    return taken, carried
+
+
+def _carried_boxes(tracks: Tracks, size: Size) -> Detections:
+    unseen = tracks.detection_index < 0
+    edge = np.array([size.width, size.height, size.width, size.height], np.float32)
+    boxes = np.clip(tracks.xyxy[unseen], np.float32(0), edge)
+    return Detections(boxes, tracks.scores[unseen], tracks.class_ids[unseen])

@@ -14,6 +14,7 @@ from pipeline.publish.jsonl_sink import JsonLinesSink
 from pipeline.publish.messages import DetectionsMessage, Message, StatusMessage
 from pipeline.publish.zmq_sink import ZmqSink
 from pipeline.subscriber import Subscriber
+from pipeline.track.tracker import CARRIED, CONFIRMED, TENTATIVE, Tracks
 from tests.publish.examples import (
     collect,
     free_endpoint,
@@ -77,19 +78,26 @@ def test_a_class_without_a_name_goes_by_its_number() -> None:
     assert make_publisher().publish(result, wait_seconds=0.0).objects[0].class_name == "99"
 
 
-@dataclass
-class SomeIdentities:
-    track_ids: np.ndarray
-    age_seconds: np.ndarray
-    states: list[str]
+def _some_tracks() -> Tracks:
+    """Of two detections, the second is a confirmed track's and the first a tentative one's; the third is carried."""
+    return Tracks(
+        xyxy=np.array([[229, 286, 343, 400], [-5, 10, 20, 500], [0, 57, 114, 171]], np.float32),
+        scores=np.array([0.3, 0.5, 0.9], np.float32),
+        class_ids=np.array([1, 2, 0], np.int32),
+        track_ids=np.array([12, 7, 13], np.int64),
+        ages_seconds=np.array([1.5, 8.25, 0.0], np.float32),
+        states=np.array([CONFIRMED, CARRIED, TENTATIVE], np.uint8),
+        detection_index=np.array([1, -1, 0], np.int32),
+    )
 
 
-def test_tracks_are_told_object_by_object_and_unconfirmed_ones_have_no_identity() -> None:
-    tracks = SomeIdentities(np.array([12, -1]), np.array([1.5, 0.04], np.float32), ["confirmed", "tentative"])
-    message = make_publisher().publish(make_result(objects=2), wait_seconds=0.0, tracks=tracks)
-    first, second = message.objects
-    assert (first.track_id, first.track_age_seconds, first.track_state) == (12, 1.5, "confirmed")
-    assert (second.track_id, second.track_age_seconds, second.track_state) == (None, None, "tentative")
+def test_objects_carry_their_tracks_and_carried_tracks_follow_within_the_picture() -> None:
+    message = make_publisher().publish(make_result(objects=2), wait_seconds=0.0, tracks=_some_tracks())
+    first, second, third = message.objects
+    assert (first.track_id, first.track_age_seconds, first.track_state) == (None, None, "tentative")
+    assert (second.track_id, second.track_age_seconds, second.track_state) == (12, 1.5, "confirmed")
+    assert (third.track_id, third.track_age_seconds, third.track_state) == (7, 8.25, "carried")
+    assert (third.xyxy, third.class_name) == ((0.0, 10.0, 20.0, 480.0), "car")
 
 
 def test_every_stream_counts_its_own_messages_and_statuses_carry_the_count() -> None:
@@ -110,8 +118,7 @@ def test_every_stream_counts_its_own_messages_and_statuses_carry_the_count() -> 
 
 @pytest.mark.parametrize("encode", [msgspec.msgpack.encode, msgspec.json.encode])
 def test_no_numpy_scalar_is_left_in_a_message(encode) -> None:  # type: ignore[no-untyped-def]
-    tracks = SomeIdentities(np.array([1, 2]), np.array([1, 2], np.float32), ["confirmed", "carried"])
-    message = make_publisher().publish(make_result(objects=2), wait_seconds=0.0, tracks=tracks)
+    message = make_publisher().publish(make_result(objects=2), wait_seconds=0.0, tracks=_some_tracks())
     assert encode(message)  # msgspec refuses NumPy scalars
 
 

@@ -37,6 +37,8 @@ from pipeline.publish.sink import open_sink
 from pipeline.samples import find_model
 from pipeline.stage import StageThread
 from pipeline.supervisor import StreamSupervisor
+from pipeline.track.track_step import TrackStep
+from pipeline.track.tracker import open_tracker
 
 _log = logging.getLogger("onpace.pipeline")
 
@@ -194,10 +196,17 @@ class Pipeline:
             self._in_order,
             self._publisher,
             {stream_id: stream.meter for stream_id, stream in self.streams.items()},
+            self._trackers(),
             self._publish_busy,
             status=self.status,
             status_interval_seconds=self.config.publish.status_interval,
         )
+
+    def _trackers(self) -> dict[str, TrackStep]:
+        trackers = {stream_id: stream.plan.tracker for stream_id, stream in self.streams.items()}
+        return {
+            stream_id: TrackStep(open_tracker(tracker)) for stream_id, tracker in trackers.items() if tracker != "off"
+        }
 
     def _stale(self, frame: Frame) -> None:
         self.streams[frame.stream_id].meter.dropped("queue", "infer", "stale", monotonic())

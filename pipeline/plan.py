@@ -13,10 +13,6 @@ from pipeline.source.source import SourceOptions
 LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "camera"})
 """Sources that never end by themselves: an end is a failure, and failures are retried."""
 
-_QUEUE_FRAMES = 8
-"""A third of a second at 25 fps: longer than any hiccup of a process that keeps up. Under overload the batcher keeps
-ages low whatever the queue holds."""
-
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
@@ -36,6 +32,8 @@ class StreamPlan:
     queue_frames: int
     policy: Policy
     limits: CaptureLimits
+    tracker: str
+    """Key of ``pipeline.track.TRACKERS``, or "off"."""
 
 
 def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
@@ -45,7 +43,6 @@ def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
     read_timeout = section.read_timeout if section.read_timeout is not None else config.source.read_timeout
     open_timeout = section.open_timeout if section.open_timeout is not None else config.source.open_timeout
     policy = section.policy or config.decode.policy
-    queue_frames = section.queue_frames or config.decode.queue_frames
     return StreamPlan(
         stream_id=section.id,
         url=section.url,
@@ -64,7 +61,8 @@ def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
         reconnect=config.source.reconnect,
         reconnect_max_wait_seconds=config.source.reconnect_max_wait,
         decode_threads=config.decode.threads,
-        queue_frames=queue_frames or _QUEUE_FRAMES,
+        queue_frames=section.queue_frames or config.decode.queue_frames,
         policy=("drop_oldest" if live else "block") if policy == "auto" else policy,
         limits=CaptureLimits(max_pixels=config.decode.max_pixels, stall_seconds=read_timeout),
+        tracker=section.tracker or config.track.tracker,
     )

@@ -40,6 +40,7 @@ class StreamSupervisor:
         self.failed: SourceError | None = None
         """Why the stream was given up; None while it runs and after a proper end."""
         self._epoch = 0
+        self._told = ""  # the failure that was logged last: the same one again is not news
         self._backoff = Backoff(plan.reconnect_max_wait_seconds)
         self._log = logging.getLogger(f"onpace.source.{plan.stream_id}")
         self._thread = threading.Thread(target=self._run, name=f"source-{plan.stream_id}", daemon=True)
@@ -107,6 +108,7 @@ class StreamSupervisor:
         opened_at = monotonic()
 
         def first_picture() -> None:
+            self._told = ""
             self.meter.connection("live", monotonic())
             self._log.info("live: %s %s, epoch %d", info.codec, info.size, self._epoch)
 
@@ -127,7 +129,9 @@ class StreamSupervisor:
             return False
         wait_seconds = self._backoff.wait_seconds(error.cause)
         self.meter.connection("waiting", monotonic(), cause=error.cause, error=str(error))
-        self._log.warning("%s: %s. Next try in %.1f s", error.cause.value, error, wait_seconds)
+        level = logging.WARNING if self._told != str(error) else logging.DEBUG
+        self._told = str(error)
+        self._log.log(level, "%s: %s Trying again, next in %.1f s.", error.cause.value, _sentence(error), wait_seconds)
         return not self._stopping.wait(wait_seconds)
 
     def _check_size(self, info: StreamInfo) -> None:
@@ -137,3 +141,8 @@ class StreamSupervisor:
                 f"({self.plan.limits.max_pixels}). Raise it, or choose a smaller stream of the camera.",
                 cause=Cause.UNSUPPORTED,
             )
+
+
+def _sentence(error: SourceError) -> str:
+    text = str(error)
+    return text if text.endswith(".") else f"{text}."

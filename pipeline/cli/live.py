@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +18,9 @@ from pipeline.keepup.status import StreamStatus
 
 _REFRESHES_PER_SECOND = 4
 _LINE_INTERVAL_SECONDS = 5.0
+_MOST_CAUSES = 8
+_WIDE = 105
+"""Columns from which a terminal has room for everything."""
 
 Show = Callable[[Sequence[StreamStatus]], None]
 
@@ -27,20 +32,33 @@ def live_view(*, quiet: bool, to_stderr: bool) -> Iterator[Show]:
     if quiet:
         yield lambda statuses: None
     elif console.is_terminal:
-        with Live(console=console, refresh_per_second=_REFRESHES_PER_SECOND, redirect_stdout=False) as live:
-            yield lambda statuses: live.update(table_of(statuses))
+        with Live(console=console, refresh_per_second=_REFRESHES_PER_SECOND, transient=True) as live, _logs_above():
+            yield lambda statuses: live.update(table_of(statuses, wide=console.width >= _WIDE))
     else:
         yield _lines(console)
 
 
-def table_of(statuses: Sequence[StreamStatus]) -> Table:
-    """Return one row a stream."""
-    table = Table(expand=True)
-    table.add_column("stream", overflow="fold")
-    for title in ("camera fps", "published fps", "age p50", "p95", "wait p95", "work p95", "dropped"):
-        table.add_column(title, justify="right")
-    table.add_column("verdict")
-    table.add_column("cause", ratio=1, overflow="fold")
+@contextmanager
+def _logs_above() -> Iterator[None]:
+    """Let log lines scroll above the table: rich stands in for stderr while it is live."""
+    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler)]
+    streams = [handler.setStream(sys.stderr) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in zip(handlers, streams, strict=True):
+            if stream is not None:
+                handler.setStream(stream)
+
+
+def table_of(statuses: Sequence[StreamStatus], *, wide: bool = True) -> Group:
+    """Return one row a stream, and below it what is in the way of those that are not well."""
+    table = Table()
+    table.add_column("stream", overflow="fold", min_width=8)
+    times = ("wait p95", "work p95") if wide else ()
+    for title in ("camera fps", "out fps", "age p50", "p95", *times, "dropped"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for status in statuses:
         table.add_row(
             status.stream_id,
@@ -48,13 +66,12 @@ def table_of(statuses: Sequence[StreamStatus]) -> Table:
             number(status.published_fps, ".1f"),
             number(status.age_seconds.p50, ".3f"),
             number(status.age_seconds.p95, ".3f"),
-            number(status.wait_seconds_p95, ".3f"),
-            number(status.service_seconds_p95, ".3f"),
+            *(number(seconds, ".3f") for seconds in (status.wait_seconds_p95, status.service_seconds_p95) if wide),
             str(status.ledger.dropped_total),
             Text(status.verdict, style=VERDICT_STYLES[status.verdict]),
-            Text(status.cause),
         )
-    return table
+    causes = [Text(f"{status.stream_id}: {status.cause}") for status in statuses if status.cause]
+    return Group(table, *causes[:_MOST_CAUSES])
 
 
 def _lines(console: Console) -> Show:

@@ -137,6 +137,7 @@ def _stream_ids(urls: list[str]) -> list[str]:
     names = []
     for url in urls:
         last = url.rstrip("/").rpartition("/")[2].partition("?")[0]
+        last = last.removeprefix("sample:").removeprefix("file:").removeprefix("images:")
         stem = PurePosixPath(last).stem if PurePosixPath(last).suffix else last
         name = "".join(c if c.isalnum() or c in "_.-" else "-" for c in stem).strip("-.") or "stream"
         names.append(name[:48])

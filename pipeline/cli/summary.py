@@ -34,6 +34,10 @@ VERDICT_STYLES = {
 }
 
 
+_WIDE = 105
+"""Columns from which there is room for every figure."""
+
+
 def summarise(pipeline: Pipeline, duration_seconds: float, *, require_pace: bool) -> dict[str, Any]:
     """Return the summary of a finished pipeline, its exit code included."""
     statuses = pipeline.status()
@@ -85,13 +89,13 @@ def print_summary(summary: dict[str, Any], *, to_stderr: bool = False) -> None:
     """Print the summary as a table, a line a stream."""
     console = console_of(to_stderr)
     table = Table(title=f"{summary['model']} on {summary['runtime']}, {summary['duration_seconds']:.1f} s")
+    ages = ("p50", "p95", "p99") if console.width >= _WIDE else ("p95",)
     table.add_column("stream", overflow="fold", min_width=8)
-    for title in ("received", "published", "dropped", "fps", "age p50", "p95", "p99"):
+    for title in ("received", "published", "dropped", "fps", *(f"age {age}" for age in ages)):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for stream in summary["streams"]:
         dropped = sum(sum(reasons.values()) for reasons in stream["dropped"].values())
-        ages = stream["age_seconds"]
         verdict = stream["verdict"]
         table.add_row(
             stream["id"],
@@ -99,7 +103,7 @@ def print_summary(summary: dict[str, Any], *, to_stderr: bool = False) -> None:
             str(stream["published"]),
             str(dropped),
             number(stream["fps"], ".1f"),
-            *(number(ages[key], ".3f") for key in ("p50", "p95", "p99")),
+            *(number(stream["age_seconds"][age], ".3f") for age in ages),
             f"[{VERDICT_STYLES[verdict]}]{verdict}[/]",
         )
     console.print(table)
@@ -107,7 +111,7 @@ def print_summary(summary: dict[str, Any], *, to_stderr: bool = False) -> None:
         for stage, reasons in stream["dropped"].items():
             causes = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
             console.print(f"{stream['id']}: dropped at {stage}: {causes}", markup=False)
-        for text in (stream["cause"], stream["error"]):
+        for text in dict.fromkeys((stream["cause"], stream["error"])):
             if text:
                 console.print(f"{stream['id']}: {text}", markup=False)
     for address, lost in summary["sinks"].items():

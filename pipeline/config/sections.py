@@ -68,6 +68,7 @@ ClassRef = Annotated[str | int, BeforeValidator(_class_name_or_index, json_schem
 StreamId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Policy = Literal["auto", "block", "drop_oldest"]
 Transport = Literal["tcp", "udp"]
+TrackerName = Literal["off", "bytetrack", "ocsort"]
 
 
 class Section(BaseModel):
@@ -149,8 +150,8 @@ class PostprocessSection(Section):
 class TrackSection(Section):
     """Identities."""
 
-    tracker: Literal["off"] = "off"
-    """What gives objects an identity from frame to frame. off: nothing does."""
+    tracker: TrackerName = "off"
+    """What gives objects an identity from frame to frame: bytetrack, ocsort, or off: nothing does."""
 
 
 class PublishSection(Section):
@@ -204,6 +205,8 @@ class StreamSection(Section):
     """As decode.queue_frames, for this stream."""
     policy: Policy | None = None
     """As decode.policy, for this stream."""
+    tracker: TrackerName | None = None
+    """As track.tracker, for this stream."""
 
 
 class Config(Section):

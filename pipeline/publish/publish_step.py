@@ -12,6 +12,7 @@ from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.status import StreamStatus
 from pipeline.publish.messages import SCHEMA_VERSION, StatusMessage
 from pipeline.publish.publisher import Publisher
+from pipeline.track.track_step import TrackStep
 
 _TICK_SECONDS = 0.1
 
@@ -24,6 +25,7 @@ class PublishStep:
         in_order: InOrder,
         publisher: Publisher,
         meters: Mapping[str, StreamMeter],
+        trackers: Mapping[str, TrackStep],
         busy: BusyClock,
         *,
         status: Callable[[], Sequence[StreamStatus]],
@@ -32,6 +34,7 @@ class PublishStep:
         self._in_order = in_order
         self._publisher = publisher
         self._meters = meters
+        self._trackers = trackers
         self._busy = busy
         self._status = status
         self._status_interval_seconds = status_interval_seconds
@@ -63,12 +66,20 @@ class PublishStep:
         frame = inferred.frame
         meter = self._meters[frame.stream_id]
         meter.ledger.move("infer", "publish")
+        started = monotonic()
+        tracker = self._trackers.get(frame.stream_id)
+        tracks = tracker(inferred) if tracker else None
         now = monotonic()
+        track_seconds = now - started if tracker else 0.0
         service = (
-            frame.decode_seconds + inferred.preprocess_seconds + inferred.infer_seconds + inferred.postprocess_seconds
+            frame.decode_seconds
+            + inferred.preprocess_seconds
+            + inferred.infer_seconds
+            + inferred.postprocess_seconds
+            + track_seconds
         )
         wait = max(0.0, now - frame.received_at - service)
-        self._publisher.publish(inferred, wait_seconds=wait, now=now)
+        self._publisher.publish(inferred, wait_seconds=wait, track_seconds=track_seconds, tracks=tracks, now=now)
         meter.published(
             now,
             age_seconds=now - frame.captured_at,

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.cores import usable_cores
-from engines.cpu_session import open_session, probe_shapes, run_failed
+from engines.cpu_session import open_session, probe_shapes, run_failed, sizes_fed
 from engines.errors import RunError
 from engines.faster_shape import Shape, faster_shape, run_together
 from engines.model_spec import ModelSpec
@@ -98,7 +98,7 @@ class CpuSlot:
         self._gate = gate
         image = spec.image_input
         self.input: NDArray[Any] = np.zeros((rows, 3, spec.input_height, spec.input_width), image.dtype)
-        self._sizes = np.tile(np.array([[spec.input_width, spec.input_height]], np.int64), (rows, 1))
+        self._sizes = sizes_fed(spec, rows)
         dtypes = {output.name: output.dtype for output in spec.outputs}
         self._outputs = {name: np.zeros(shape, dtypes[name]) for name, shape in fixed.items()}
         self._bindings: dict[int, Any] = {}
@@ -123,11 +123,6 @@ class CpuSlot:
             raise run_failed(self._spec, error) from error
         return self._collect(binding, batch_size)
 
-    def close(self) -> None:
-        """Let go of the session and all bindings."""
-        self._bindings.clear()
-        self._session = None
-
     def _bound(self, rows: int) -> Any:
         binding = self._bindings.get(rows)
         if binding is None:
@@ -139,8 +134,9 @@ class CpuSlot:
         _bind_array(binding.bind_input, self._spec.image_input.name, self.input[:rows])
         for name, array in extra.items():
             binding.bind_cpu_input(name, array)
-        if self._spec.size_input is not None and self._spec.size_input.name not in extra:
-            _bind_array(binding.bind_input, self._spec.size_input.name, self._sizes[:rows])
+        for name, sizes in self._sizes.items():
+            if name not in extra:
+                _bind_array(binding.bind_input, name, sizes[:rows])
         for output in self._spec.outputs:
             if output.name in self._outputs:
                 _bind_array(binding.bind_output, output.name, self._outputs[output.name][:rows])
@@ -152,13 +148,16 @@ class CpuSlot:
         found: dict[str, NDArray[Any]] = {}
         for output, value in zip(self._spec.outputs, binding.get_outputs(), strict=True):
             bound = self._outputs.get(output.name)
-            found[output.name] = bound[:batch_size] if bound is not None else self._cut(value.numpy(), batch_size)
+            array: NDArray[Any] = value.numpy() if bound is None else bound
+            # Rows that nobody filled go; boxes of all pictures in one list have no such rows.
+            by_picture = bound is not None or output.shape[:1] == (self._spec.max_batch or batch_size,)
+            found[output.name] = array[:batch_size] if by_picture else array
         return found
 
-    def _cut(self, array: NDArray[Any], batch_size: int) -> NDArray[Any]:
-        """Drop the rows of a fixed batch that nobody filled."""
-        whole = self._spec.max_batch is not None and array.ndim > 0 and len(array) == self._spec.max_batch
-        return array[:batch_size] if whole else array
+    def close(self) -> None:
+        """Let go of the session and all bindings."""
+        self._bindings.clear()
+        self._session = None
 
 
 def _bind_array(bind: Any, name: str, array: NDArray[Any]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engines.errors import ModelError, RunError, RuntimeMissingError
 from engines.model_spec import ModelSpec
@@ -43,9 +44,8 @@ def probe_shapes(session: Any, spec: ModelSpec, rows: int) -> dict[str, tuple[in
     An output counts as fixed when the file states its dimensions, the run agrees, and the graph does not suppress
     boxes (what remains then differs from picture to picture). Raises RunError.
     """
-    feeds = {spec.image_input.name: np.zeros((rows, 3, spec.input_height, spec.input_width), spec.image_input.dtype)}
-    if spec.size_input is not None:
-        feeds[spec.size_input.name] = np.tile(np.array([[spec.input_width, spec.input_height]], np.int64), (rows, 1))
+    picture = np.zeros((rows, 3, spec.input_height, spec.input_width), spec.image_input.dtype)
+    feeds = {spec.image_input.name: picture, **sizes_fed(spec, rows)}
     names = [output.name for output in spec.outputs]
     try:
         outputs = session.run(names, feeds)
@@ -57,6 +57,17 @@ def probe_shapes(session: Any, spec: ModelSpec, rows: int) -> dict[str, tuple[in
         if stated and not spec.has_nms and array.shape == (rows, *output.shape[1:]):
             fixed[output.name] = tuple(array.shape)
     return fixed
+
+
+def sizes_fed(spec: ModelSpec, rows: int) -> dict[str, NDArray[Any]]:
+    """Return what to feed a DETR-style second input for ``rows`` pictures, by name; empty for other models.
+
+    The model's own input size, so that boxes come out in pixels of the input and the letterbox leads back as always.
+    """
+    if spec.size_input is None:
+        return {}
+    size = np.array([[spec.input_width, spec.input_height]], spec.size_input.dtype)
+    return {spec.size_input.name: np.tile(size, (rows, 1))}
 
 
 def run_failed(spec: ModelSpec, error: Exception) -> RunError:

@@ -59,10 +59,13 @@ class GraphTrace:
             pending.extend(fresh)
         return False
 
-    def starts_with_focus(self, image_input: str) -> bool:
-        """Whether the picture is first sliced into its four pixel phases (the stem of YOLOX and early YOLOv5)."""
+    def has_yolox_body(self, image_input: str) -> bool:
+        """Whether this is YOLOX, whatever its outputs are.
+
+        Like early YOLOv5 it first slices the picture into its four pixel phases; unlike it, sizes are ``exp``.
+        """
         sliced = [node for node in self._nodes if node.op_type == "Slice" and image_input in node.input]
-        return len(sliced) in (2, 4)
+        return len(sliced) in (2, 4) and "Exp" in self.op_types
 
     def input_divisor(self, image_input: str) -> float | None:
         """Return what the graph itself first divides the picture by (255 means it takes 0-255), else None."""
@@ -87,7 +90,7 @@ class GraphTrace:
         tensor = self._constant_tensor(name)
         if tensor is None or candidates is None or candidates not in tensor.dims:
             return False
-        return prod(tensor.dims) <= 4 * candidates
+        return prod(int(length) for length in tensor.dims) <= 4 * candidates
 
     def _constant(self, name: str) -> NDArray[Any] | None:
         """Return a small constant's value; None for what is not constant, or not in the file."""

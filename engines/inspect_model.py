@@ -8,16 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from engines.class_names import named_by, numbered, parse_names
+from engines.clues import Clues, Match
 from engines.errors import ModelError
 from engines.graph_trace import GraphTrace
 from engines.model_file import ModelFile, read_model_file, with_input_shape
 from engines.model_spec import Family, ModelSpec, Origin, PixelSpec, TensorSpec
-from engines.overrides import gather_overrides, size_of
-from engines.recognise import Clues, Match, recognise
+from engines.overrides import PIXEL_KEYS, gather_overrides, size_of
+from engines.recognise import recognise
 
+_YOLOX_PIXELS = PixelSpec(order="bgr", scale=1.0, placement="top_left")
 _PIXELS: dict[Family, PixelSpec] = {
+    "yolov5": PixelSpec(),
     "yolov8": PixelSpec(),
-    "yolox": PixelSpec(order="bgr", scale=1.0, placement="top_left"),
+    "yolox": _YOLOX_PIXELS,
+    "end_to_end": PixelSpec(),
+    "efficient_nms": PixelSpec(),
+    "detr": PixelSpec(placement="stretch"),
 }
 """What the exporters of each family feed their models."""
 
@@ -44,7 +50,7 @@ def read_model_spec(path: Path, overrides: Mapping[str, object] | None = None) -
     match = recognise(Clues(file, outputs, width, height, count, trace, stated))
     pixels, pixel_origins = _pixels(match, image, trace, stated)
     if not isinstance(names, tuple):
-        names = numbered(match.classes)
+        names = numbered(names or match.classes or 0)
     return ModelSpec(
         name=path.stem,
         sha256=file.sha256,
@@ -57,6 +63,7 @@ def read_model_spec(path: Path, overrides: Mapping[str, object] | None = None) -
         class_names=names,
         pixels=pixels,
         has_nms=match.has_nms,
+        size_input=_size_input(file, image),
         head_options=dict(match.options),
         origins={
             "family": match.origin,
@@ -89,6 +96,19 @@ def _image_input(file: ModelFile) -> TensorSpec:
             f"model {file.path}: input '{picture.name}' is {picture.dtype}. Allowed: {', '.join(_PICTURE_DTYPES)}."
         )
     return picture
+
+
+def _size_input(file: ModelFile, image: TensorSpec) -> TensorSpec | None:
+    """Return the second input of DETR style, which asks for picture sizes. Raises ModelError for any other."""
+    others = [tensor for tensor in file.inputs if tensor.name != image.name]
+    if not others:
+        return None
+    if len(others) > 1 or others[0].shape[-1:] != (2,) or not others[0].dtype.startswith(("int", "float")):
+        raise ModelError(
+            f"model {file.path}: asks for inputs that are not known here. Seen: {file.seen()}. Known besides the "
+            "picture: its size, [N, 2]. Export the model without the others."
+        )
+    return others[0]
 
 
 def _input_size(file: ModelFile, image: TensorSpec, stated: Mapping[str, object]) -> tuple[int, int, Origin]:
@@ -144,9 +164,10 @@ def _pixels(
 ) -> tuple[PixelSpec, dict[str, Origin]]:
     """Return what the model wants its pixels to be, fact by fact: override, then wiring, then the family's habit."""
     pixels = _PIXELS[match.family]
-    origins: dict[str, Origin] = dict.fromkeys(
-        (f"pixels.{key}" for key in ("order", "scale", "mean", "deviation", "placement", "pad_value")), "default"
-    )
+    origins: dict[str, Origin] = dict.fromkeys((f"pixels.{key}" for key in PIXEL_KEYS), "default")
+    if trace.has_yolox_body(image.name):
+        pixels = _YOLOX_PIXELS
+        origins.update(dict.fromkeys(("pixels.order", "pixels.scale", "pixels.placement"), "structure"))
     divisor = trace.input_divisor(image.name)
     if image.dtype == "uint8":
         pixels, origins["pixels.scale"] = replace(pixels, scale=1.0), "shape"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Family = Literal["yolov8", "yolox"]
+Family = Literal["yolov5", "yolov8", "yolox", "end_to_end", "efficient_nms", "detr"]
 """Key of ``pipeline.postprocess.HEADS``: which head reads the outputs."""
 
 Origin = Literal["shape", "name", "metadata", "structure", "override", "default"]
@@ -56,6 +56,7 @@ class ModelSpec:
     """Fixed batch of the file; None where it is dynamic."""
     outputs: tuple[TensorSpec, ...]
     class_names: tuple[str, ...]
+    """Empty where neither the file nor the user says how many classes there are: then ids are names."""
     pixels: PixelSpec
     has_nms: bool = False
     """The graph suppresses overlapping boxes itself."""

@@ -6,6 +6,7 @@ classes             "coco", a list of names, a file with one name a line, or the
 input_size          640, or [width, height], where the file leaves them open
 rows                candidates: one candidate a row; channels: one candidate a column
 strides             [8, 16, 32]: the grids of a raw head, finest first
+columns             [x1, y1, x2, y2, score, class]: the order of finished boxes; 'batch' tells pictures apart
 pixels.order        rgb or bgr
 pixels.scale        0.00392157 (1/255) for 0-1 models, 1 for 0-255 models
 pixels.mean         [red, green, blue], or in the order of the model, in scaled units
@@ -29,9 +30,10 @@ from engines.model_spec import Family
 
 ORDERS = ("rgb", "bgr")
 PLACEMENTS = ("centre", "top_left", "stretch")
+COLUMNS = ("batch", "x1", "y1", "x2", "y2", "score", "class")
 ROWS = ("candidates", "channels")
 PIXEL_KEYS = ("order", "scale", "mean", "deviation", "placement", "pad_value")
-KEYS = ("family", "classes", "input_size", "rows", "strides", "pixels")
+KEYS = ("family", "classes", "input_size", "rows", "strides", "columns", "pixels")
 
 
 def gather_overrides(model: Path, overrides: Mapping[str, object] | None) -> dict[str, object]:
@@ -78,6 +80,11 @@ def _checked(stated: dict[str, object], where: str) -> dict[str, object]:
                 f"{where}: strides: got {strides!r}. Allowed: powers of two from 2 to 128, as in [8, 16, 32]."
             )
         stated["strides"] = tuple(strides)
+    if "columns" in stated and set(_listed(stated["columns"])) not in (set(COLUMNS), set(COLUMNS[1:])):
+        raise ModelError(
+            f"{where}: columns: got {stated['columns']!r}. Allowed: {', '.join(COLUMNS[1:])} in the model's order, "
+            "with or without batch."
+        )
     if "input_size" in stated:
         size_of(stated["input_size"])
     pixels = stated.get("pixels", {})
@@ -128,6 +135,12 @@ def _known(key: object, allowed: tuple[str, ...], where: str) -> None:
 def _one_of(stated: Mapping[str, object], key: str, allowed: tuple[str, ...], where: str) -> None:
     if key in stated and stated[key] not in allowed:
         raise ModelError(f"{where}: {key}: got {stated[key]!r}. Allowed: {', '.join(allowed)}.")
+
+
+def _listed(value: object) -> list[str]:
+    """Return the entries of a list without repeats, else nothing."""
+    entries = [str(entry) for entry in value] if isinstance(value, list | tuple) else []
+    return entries if len(set(entries)) == len(entries) else []
 
 
 def _is_number(value: object) -> bool:

@@ -11,8 +11,12 @@ from engines.runtime import Tensors
 from pipeline.detections import FloatArray, IntArray
 
 HEADS: dict[str, str] = {  # ModelSpec.family -> "module:Class", imported on first use
+    "yolov5": "pipeline.postprocess.yolov5:YoloV5Head",
     "yolov8": "pipeline.postprocess.yolov8:YoloV8Head",
     "yolox": "pipeline.postprocess.yolox:YoloXHead",
+    "end_to_end": "pipeline.postprocess.end_to_end:EndToEndHead",
+    "efficient_nms": "pipeline.postprocess.separate_outputs:SeparateOutputsHead",
+    "detr": "pipeline.postprocess.separate_outputs:SeparateOutputsHead",
 }
 
 

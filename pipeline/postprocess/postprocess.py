@@ -79,7 +79,7 @@ class Postprocess:
     def _wanted_of(self, found: Candidates) -> Candidates:
         if self._wanted is None:
             return found
-        return _taken(found, np.flatnonzero(self._wanted[found.class_ids]))
+        return _taken(found, np.flatnonzero(np.isin(found.class_ids, self._wanted)))
 
 
 def _strongest(found: Candidates, most: int) -> tuple[Candidates, bool]:
@@ -94,24 +94,24 @@ def _taken(found: Candidates, index: np.ndarray[tuple[int], np.dtype[np.intp]]) 
     return Candidates(found.xyxy[index], found.scores[index], found.class_ids[index])
 
 
-def _wanted(spec: ModelSpec, classes: Sequence[str | int]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Return bool ``[C]``: which class ids to keep."""
+def _wanted(spec: ModelSpec, classes: Sequence[str | int]) -> list[int]:
+    """Return the class ids to keep. Where nobody knows how many classes there are, any id may be one."""
     names = spec.class_names
-    wanted = np.zeros(len(names), np.bool_)
+    wanted: list[int] = []
     for entry in classes:
         if isinstance(entry, int):
-            if not 0 <= entry < len(names):
+            if entry < 0 or (names and entry >= len(names)):
                 raise ConfigError(
                     f"postprocess.classes: {entry}: model {spec.name} has class ids 0 to {len(names) - 1}."
                 )
-            wanted[entry] = True
+            wanted.append(entry)
             continue
         hits = [index for index, name in enumerate(names) if name == entry]
         if not hits:
             close = difflib.get_close_matches(entry, names, 1)
-            hint = f"Did you mean {close[0]}?" if close else f"Allowed: {_some(names)}."
+            hint = f"Did you mean {close[0]}?" if close else f"Allowed: {_some(names) or 'class ids'}."
             raise ConfigError(f"postprocess.classes: {entry}: model {spec.name} has no such class. {hint}")
-        wanted[hits] = True
+        wanted.extend(hits)
     return wanted
 
 

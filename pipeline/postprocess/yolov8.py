@@ -23,7 +23,7 @@ class YoloV8Head:
     """Reads ``[N, 4 + C, A]`` or ``[N, A, 4 + C]``, float32 or float16."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        self._output = spec.outputs[0].name
+        self._output = str(spec.head_options.get("output", spec.outputs[0].name))
         self._channels_first = spec.head_options.get("rows", "channels") == "channels"
 
     def read(self, outputs: Tensors, row: int, score_threshold: float, *, every_class: bool = False) -> Candidates:

@@ -27,7 +27,7 @@ class YoloXHead:
     def __init__(self, spec: ModelSpec) -> None:
         strides = spec.head_options.get("strides", (8, 16, 32))
         assert isinstance(strides, Sequence)
-        self._output = spec.outputs[0].name
+        self._output = str(spec.head_options.get("output", spec.outputs[0].name))
         self._cells, self._strides = grid(spec.input_width, spec.input_height, strides)
 
     def read(self, outputs: Tensors, row: int, score_threshold: float, *, every_class: bool = False) -> Candidates:

@@ -11,37 +11,45 @@ from engines.errors import RunError
 from engines.model_spec import ModelSpec, PixelSpec, TensorSpec
 from pipeline.postprocess.best_class import best_of_columns, best_of_rows, every_of_rows
 from pipeline.postprocess.head import HEADS, Candidates, open_head
-from tests.helpers.tiny_onnx import PlantedBox, encode_boxes
+from tests.helpers.family_onnx import DENSE, LAYOUTS, encode, head_options
+from tests.helpers.tiny_onnx import PlantedBox
 
 SIZE = (416, 320)
-LAYOUTS = {"yolov8": ("yolov8", "yolov8_rows"), "yolox": ("yolox",)}
+each_layout = pytest.mark.parametrize("layout", list(LAYOUTS))
+each_dense_layout = pytest.mark.parametrize("layout", DENSE)
 
 
-def spec_of(family: str, layout: str, dtype: str = "float32", classes: int = 80) -> ModelSpec:
-    rows = "channels" if layout == "yolov8" else "candidates"
+def spec_of(layout: str, outputs: dict, classes: int = 80) -> ModelSpec:
     return ModelSpec(
         name="planted",
         sha256="",
-        family=family,
-        image_input=TensorSpec("images", dtype, (1, 3, SIZE[1], SIZE[0])),
+        family=LAYOUTS[layout],
+        image_input=TensorSpec("images", "float32", (None, 3, SIZE[1], SIZE[0])),
         input_width=SIZE[0],
         input_height=SIZE[1],
-        max_batch=1,
-        outputs=(TensorSpec("output0", dtype, (None, None, None)),),
+        max_batch=None,
+        outputs=tuple(TensorSpec(name, str(array.dtype), (None, *array.shape[1:])) for name, array in outputs.items()),
         class_names=tuple(map(str, range(classes))),
         pixels=PixelSpec(),
-        head_options={"rows": rows},
+        head_options=head_options(layout),
     )
 
 
-def read(family, layout, boxes, *, dtype="float32", threshold=0.25, classes=80, **options) -> Candidates:
-    output = encode_boxes(boxes, SIZE, classes, layout).astype(dtype)
-    head = open_head(spec_of(family, layout, dtype, classes))
-    return head.read({"output0": np.concatenate([output * 0, output])}, 1, threshold, **options)
+def typed_outputs(boxes, layout, dtype="float32", classes=80):
+    outputs = encode(boxes, SIZE, classes, layout)
+    return {name: array.astype(dtype) if array.dtype == np.float32 else array for name, array in outputs.items()}
 
 
-def each_layout():
-    return [pytest.param(family, layout, id=layout) for family in HEADS for layout in LAYOUTS[family]]
+def read(layout, boxes, *, dtype="float32", threshold=0.25, classes=80, **options) -> Candidates:
+    """Read the second picture of two, the first of which is empty."""
+    outputs = typed_outputs(boxes, layout, dtype, classes)
+    if layout == "end_to_end_list":
+        (rows,) = outputs.values()
+        rows[:, 0] = 1
+        batch = {"output": np.concatenate([rows * [0, 1, 1, 1, 1, 1, 1], rows]).astype(dtype)}
+    else:
+        batch = {name: np.concatenate([array * 0, array]) for name, array in outputs.items()}
+    return open_head(spec_of(layout, outputs, classes)).read(batch, 1, threshold, **options)
 
 
 boxes_inside = st.builds(
@@ -52,14 +60,14 @@ boxes_inside = st.builds(
 
 
 def test_every_family_is_covered_here():
-    assert set(LAYOUTS) == set(HEADS)
+    assert set(LAYOUTS.values()) == set(HEADS)
 
 
-@pytest.mark.parametrize(("family", "layout"), each_layout())
+@each_layout
 @settings(max_examples=50, deadline=None)
 @given(boxes=st.lists(boxes_inside, max_size=3, unique_by=lambda box: box.score))
-def test_planted_boxes_are_read_back(family, layout, boxes):
-    found = read(family, layout, boxes)
+def test_planted_boxes_are_read_back(layout, boxes):
+    found = read(layout, boxes)
     order, planted = np.argsort(found.scores), sorted(boxes, key=lambda box: box.score)
     assert len(found.scores) == len(boxes)
     np.testing.assert_allclose(found.xyxy[order], np.array([b.xyxy for b in planted]).reshape(-1, 4), atol=0.01)
@@ -67,10 +75,10 @@ def test_planted_boxes_are_read_back(family, layout, boxes):
     assert found.class_ids[order].tolist() == [b.class_id for b in planted]
 
 
-@pytest.mark.parametrize(("family", "layout"), each_layout())
-def test_float16_outputs_read_the_same_to_half_a_pixel(family, layout):
+@each_layout
+def test_float16_outputs_read_the_same_to_half_a_pixel(layout):
     box = PlantedBox((100, 50, 300.5, 200.25), 7, 0.7)
-    found = read(family, layout, [box], dtype="float16")
+    found = read(layout, [box], dtype="float16")
     # float16 counts in quarters of a pixel between 256 and 512, and its sizes were logarithms in one family.
     np.testing.assert_allclose(found.xyxy, [box.xyxy], atol=0.5)
     assert found.class_ids.tolist() == [7]
@@ -78,41 +86,42 @@ def test_float16_outputs_read_the_same_to_half_a_pixel(family, layout):
     assert found.class_ids.dtype == np.int32
 
 
-@pytest.mark.parametrize(("family", "layout"), each_layout())
+@each_layout
 @pytest.mark.parametrize("classes", [1, 2, 80, 365])
-def test_any_number_of_classes(family, layout, classes):
-    found = read(family, layout, [PlantedBox((10, 10, 50, 60), classes - 1)], classes=classes)
+def test_any_number_of_classes(layout, classes):
+    found = read(layout, [PlantedBox((10, 10, 50, 60), classes - 1)], classes=classes)
     assert found.class_ids.tolist() == [classes - 1]
 
 
-@pytest.mark.parametrize(("family", "layout"), each_layout())
+@each_layout
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_score_at_the_threshold_stays_and_below_it_goes(family, layout, dtype):
+def test_score_at_the_threshold_stays_and_below_it_goes(layout, dtype):
     boxes = [PlantedBox((10, 10, 50, 60), 1, 0.5), PlantedBox((100, 100, 150, 160), 2, 0.4995)]
-    assert read(family, layout, boxes, dtype=dtype, threshold=0.5).class_ids.tolist() == [1]
+    assert read(layout, boxes, dtype=dtype, threshold=0.5).class_ids.tolist() == [1]
 
 
-@pytest.mark.parametrize(("family", "layout"), each_layout())
+@each_layout
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf])
 @pytest.mark.parametrize("everywhere", [True, False])
-def test_not_a_number_is_an_error_not_an_empty_result(family, layout, dtype, bad, everywhere):
-    output = encode_boxes([PlantedBox((10, 10, 50, 60), 3)], SIZE, 80, layout).astype(dtype)
-    output[output != 0] = bad
-    if everywhere:
-        output[:] = bad
+def test_not_a_number_is_an_error_not_an_empty_result(layout, dtype, bad, everywhere):
+    outputs = typed_outputs([PlantedBox((10, 10, 50, 60), 3)], layout, dtype)
+    for array in outputs.values():
+        if array.dtype == dtype:
+            array[...] = np.where((array != 0) | everywhere, bad, array)
     with pytest.raises(RunError, match="not-a-number"):
-        open_head(spec_of(family, layout, dtype)).read({"output0": output}, 0, 0.25)
+        open_head(spec_of(layout, outputs)).read(outputs, 0, 0.25)
 
 
-@pytest.mark.parametrize(("family", "layout"), each_layout())
-def test_every_class_reports_a_box_once_for_each(family, layout):
-    output = encode_boxes([PlantedBox((10, 10, 50, 60), 3, 0.9)], SIZE, 80, layout)
+@each_dense_layout
+def test_every_class_reports_a_box_once_for_each(layout):
+    outputs = typed_outputs([PlantedBox((10, 10, 50, 60), 3, 0.9)], layout)
+    (output,) = outputs.values()
     rows = output[0].T if layout == "yolov8" else output[0]
     rows[rows[:, -80 + 3] > 0, -80 + 5] = 0.5
-    head = open_head(spec_of(family, layout))
-    assert head.read({"output0": output}, 0, 0.25).class_ids.tolist() == [3]
-    assert head.read({"output0": output}, 0, 0.25, every_class=True).class_ids.tolist() == [3, 5]
+    head = open_head(spec_of(layout, outputs))
+    assert head.read(outputs, 0, 0.25).class_ids.tolist() == [3]
+    assert head.read(outputs, 0, 0.25, every_class=True).class_ids.tolist() == [3, 5]
 
 
 @settings(max_examples=100, deadline=None)

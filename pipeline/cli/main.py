@@ -13,7 +13,9 @@ import pipeline
 from engines.errors import EngineError, ModelError, RuntimeMissingError
 from pipeline.cli import exit_codes
 from pipeline.cli.check import check
+from pipeline.cli.describe import describe
 from pipeline.cli.doctor import doctor
+from pipeline.cli.eval import eval_model
 from pipeline.cli.listen import listen
 from pipeline.cli.run import run
 from pipeline.errors import InputError, OnpaceError
@@ -65,8 +67,9 @@ def _report(error: Exception, code: int) -> int:
     return code
 
 
-for command in (run, check, listen, doctor):
+for command in (run, check, listen, doctor, describe):
     app.command()(_reporting(command))
+app.command("eval")(_reporting(eval_model))
 
 
 def main() -> None:

@@ -1,0 +1,78 @@
+"""Picture files as frames, and a model's input tensor as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.model_spec import ModelSpec
+from pipeline.clock import monotonic, utc
+from pipeline.decode.decoder import LARGEST_PICTURE, CorruptPacketError
+from pipeline.decode.image import ImageDecoder
+from pipeline.detections import FloatArray, IntArray
+from pipeline.errors import InputError
+from pipeline.frame import Frame, Packet, Size, StreamInfo
+
+Pixels = NDArray[np.uint8]
+
+
+def read_picture(path: Path, index: int = 0) -> Frame:
+    """Return the picture in ``path`` as the product decodes it. Raises InputError for what is no picture."""
+    decoder = ImageDecoder(StreamInfo("image", False, "image", Size(0, 0), None), 1, LARGEST_PICTURE)
+    now = monotonic()
+    try:
+        picture = decoder.decode(Packet(path.read_bytes(), float(index), now, now, utc(), "file"))[0]
+    except (OSError, CorruptPacketError) as error:
+        raise InputError(f"picture {path}: {error}.") from error
+    finally:
+        decoder.close()
+    return Frame(
+        stream_id=path.stem,
+        epoch=0,
+        index=index,
+        planes=picture.planes,
+        colour=picture.colour,
+        rotation=picture.rotation,
+        pts_seconds=float(index),
+        received_at=now,
+        captured_at=now,
+        capture_utc=utc(),
+        capture_clock="file",
+        decoded_at=monotonic(),
+        owner=picture.owner,
+    )
+
+
+def tensor_to_picture(tensor: NDArray[Any], spec: ModelSpec) -> Pixels:
+    """Return a model's input ``[3, H, W]`` as BGR uint8 ``[H, W, 3]``: its first channel as the spec's first colour."""
+    shape = (3, 1, 1)
+    deviation = np.array(spec.pixels.deviation, np.float32).reshape(shape)
+    mean = np.array(spec.pixels.mean, np.float32).reshape(shape)
+    values = (tensor.astype(np.float32) * deviation + mean) / spec.pixels.scale
+    picture = np.clip(np.rint(values), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return np.ascontiguousarray(picture[..., ::-1] if spec.pixels.order == "rgb" else picture)
+
+
+def draw_boxes(
+    picture: Pixels, xyxy: FloatArray, scores: FloatArray, class_ids: IntArray, names: tuple[str, ...]
+) -> None:
+    """Draw boxes, in pixels of ``picture``, with their names and scores."""
+    for (left, top, right, bottom), score, class_id in zip(
+        xyxy.round().astype(int).tolist(), scores.tolist(), class_ids.tolist(), strict=True
+    ):
+        # Hues a golden angle apart: neighbouring class ids are easy to tell apart.
+        hue = np.array([[[int(class_id * 68.75) % 180, 220, 255]]], np.uint8)
+        colour = tuple(int(part) for part in cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0])
+        cv2.rectangle(picture, (left, top), (right, bottom), colour, 2)
+        name = names[class_id] if class_id < len(names) else str(class_id)
+        write(picture, f"{name} {score:.2f}", (left + 3, max(12, top - 4)), colour)
+
+
+def write(picture: Pixels, text: str, at: tuple[int, int], colour: tuple[int, ...] = (255, 255, 255)) -> None:
+    """Write ``text`` with a dark edge, its baseline's start ``at`` x, y."""
+    for thickness, ink in ((3, (0, 0, 0)), (1, colour)):
+        cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, ink, thickness, cv2.LINE_AA)

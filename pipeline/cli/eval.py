@@ -1,0 +1,110 @@
+"""``onpace eval``: COCO's average precision of a detector on labelled pictures, the way the pipeline would see them."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from pipeline.accuracy.dataset import Dataset, read_dataset
+from pipeline.accuracy.evaluate import evaluate
+from pipeline.cli import exit_codes
+from pipeline.cli.model_facts import HELP, find_spec
+from pipeline.clock import monotonic
+
+
+def eval_model(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="ONNX detector.")],
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="COCO JSON, or a folder of pictures with it or YOLO labels.")
+    ],
+    runtime: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    facts: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=HELP)] = None,
+    score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score that counts.")] = 0.01,
+    iou: Annotated[float, typer.Option(min=0, max=1, help="Overlap above which boxes of a class are one.")] = 0.65,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take the first so many pictures only.")] = None,
+    one_class: Annotated[
+        bool, typer.Option("--one-class", help="Count each box with its best class only, as a pipeline does.")
+    ] = False,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Also print every class.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
+) -> int:
+    """Measure a detector's accuracy: COCO AP over pictures, at most 100 boxes in each.
+
+    JSON keys: model; dataset; runtime; pictures; objects; seconds; ap (mean over IoU 0.50 to 0.95); ap50; classes, a
+    list of {class_id, name, ap, ap50} with --per-class, else null.
+
+    [bold]Example:[/bold] onpace eval yolox_nano.onnx coco/val2017 --set classes=coco
+    """
+    path, spec = find_spec(model, facts or [])
+    pictures = read_dataset(dataset)
+    if limit is not None:
+        pictures = replace(pictures, pictures=pictures.pictures[:limit])
+    begun = monotonic()
+    with _progress(len(pictures.pictures)) as progress:
+        accuracy, described = evaluate(
+            path,
+            spec,
+            pictures,
+            runtime=runtime,
+            score_threshold=score,
+            iou_threshold=iou,
+            every_class=not one_class,
+            progress=progress,
+        )
+    report: dict[str, Any] = {
+        "model": spec.name,
+        "dataset": str(dataset),
+        "runtime": described,
+        "pictures": len(pictures.pictures),
+        "objects": sum(len(picture.labels) for picture in pictures.pictures),
+        "seconds": round(monotonic() - begun, 3),
+        "ap": round(accuracy.ap, 4),
+        "ap50": round(accuracy.ap50, 4),
+        "classes": _classes(accuracy.classes, pictures, spec.class_names) if per_class else None,
+    }
+    typer.echo(json_format.dumps(report, indent=2)) if json else _print_plain(report)
+    return exit_codes.DONE
+
+
+def _classes(
+    classes: dict[int, tuple[float, float]], dataset: Dataset, model_names: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    names = dataset.class_names or model_names
+    return [
+        {
+            "class_id": class_id,
+            "name": names[class_id] if class_id < len(names) else str(class_id),
+            "ap": round(ap, 4),
+            "ap50": round(ap50, 4),
+        }
+        for class_id, (ap, ap50) in sorted(classes.items())
+    ]
+
+
+def _print_plain(report: dict[str, Any]) -> None:
+    typer.echo(f"{report['model']} on {report['dataset']}: {report['pictures']} pictures, {report['objects']} objects")
+    typer.echo(f"{report['runtime']}, {report['seconds']:.1f} s")
+    for row in report["classes"] or []:
+        typer.echo(f"  {row['name']:20} AP {row['ap']:.3f}  AP50 {row['ap50']:.3f}")
+    typer.echo(f"AP {report['ap']:.3f}  AP50 {report['ap50']:.3f}")
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Yield what to call with the number of pictures done; shows a bar on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("pictures", total=total)
+        yield lambda done: bar.update(task, completed=done)

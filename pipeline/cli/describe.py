@@ -86,7 +86,7 @@ def _print_plain(spec: ModelSpec, look: Look | None) -> None:
         ("size", f"{spec.input_width}x{spec.input_height}", "input_size"),
         *[("output", _tensor(output), None) for output in spec.outputs],
         ("classes", f"{count}: {shown}" if count else "not known how many; numbered", "classes"),
-        ("overlaps", "suppressed in the graph" if spec.has_nms else "suppressed here, per class", "family"),
+        ("overlaps", "boxes are finished in the graph" if spec.has_nms else "suppressed here, per class", "family"),
         ("colours", pixels.order.upper(), "pixels.order"),
         ("range", ranged, "pixels.scale"),
         ("mean", ", ".join(map(_plain, pixels.mean)), "pixels.mean"),

@@ -4,7 +4,7 @@
 
 Objects walk over a 1920x1080 picture and are detected with noise, misses and a few false alarms. Each round times every
 library once, in turn, so that a busy machine slows all alike; the reported time is each one's median round, in CPU
-milliseconds a frame of the calling thread. A library that is not installed is named and left out
+milliseconds a frame of the whole process (a compiled library works in threads of its own). A library that is not installed is named and left out
 (``pip install trackers similari-trackers-rs``).
 """
 
@@ -131,15 +131,15 @@ def _similari() -> dict[str, Callable[[], TrackFrame]]:
 
 
 def milliseconds_a_frame(make: Callable[[], TrackFrame], frames: list[Detections]) -> tuple[float, float]:
-    """CPU of the calling thread, and wall time, after a warm-up."""
+    """CPU of the process, and wall time, after a warm-up."""
     track_frame = make()
     for number in range(_WARM_UP_FRAMES):
         track_frame(frames[number], number / FRAMES_PER_SECOND)
-    wall, cpu = time.perf_counter(), time.thread_time()
+    wall, cpu = time.perf_counter(), time.process_time()
     for number in range(_WARM_UP_FRAMES, len(frames)):
         track_frame(frames[number], number / FRAMES_PER_SECOND)
     scale = 1000.0 / (len(frames) - _WARM_UP_FRAMES)
-    return (time.thread_time() - cpu) * scale, (time.perf_counter() - wall) * scale
+    return (time.process_time() - cpu) * scale, (time.perf_counter() - wall) * scale
 
 
 def side_by_side(rounds: int, frames: int) -> tuple[list[dict[str, Any]], dict[str, str], list[str]]:
@@ -168,17 +168,17 @@ def batches(rounds: int, frames: int, objects: int = 10) -> list[dict[str, Any]]
             alone, together = [], []
             for _ in range(rounds):
                 trackers = [open_tracker(name) for _ in walks]
-                started = time.thread_time()
+                started = time.process_time()
                 for number in range(frames):
                     for tracker, found in zip(trackers, walks, strict=True):
                         one = found[number]
                         tracker.update(one.xyxy, one.scores, one.class_ids, number / FRAMES_PER_SECOND)
-                alone.append(time.thread_time() - started)
+                alone.append(time.process_time() - started)
                 trackers = [open_tracker(name) for _ in walks]
-                started = time.thread_time()
+                started = time.process_time()
                 for number in range(frames):
                     update_many(trackers, [found[number] for found in walks], [number / FRAMES_PER_SECOND] * streams)
-                together.append(time.thread_time() - started)
+                together.append(time.process_time() - started)
             scale = 1000.0 / (frames * streams)
             rows.append(
                 {

@@ -4,8 +4,8 @@
 
 Objects walk over a 1920x1080 picture and are detected with noise, misses and a few false alarms. Each round times every
 library once, in turn, so that a busy machine slows all alike; the reported time is each one's median round, in CPU
-milliseconds a frame of the whole process (a compiled library works in threads of its own). A library that is not installed is named and left out
-(``pip install trackers similari-trackers-rs``).
+milliseconds a frame of the whole process (a compiled library works in threads of its own). A library that is not
+installed is named and left out (``pip install trackers similari-trackers-rs``).
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ _PIXELS: dict[Family, PixelSpec] = {
     "end_to_end": PixelSpec(),
     "efficient_nms": PixelSpec(),
     "detr": PixelSpec(placement="stretch"),
+    "queries": PixelSpec(placement="stretch"),
+    "split": PixelSpec(),
 }
 """What the exporters of each family feed their models."""
 

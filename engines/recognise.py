@@ -13,8 +13,15 @@ from engines.clues import Clues, Match
 from engines.dense_families import dense
 from engines.errors import ModelError
 from engines.final_families import end_to_end, separate_outputs
+from engines.query_families import boxes_and_scores, joined_queries
 
-_FAMILIES: tuple[Callable[[Clues], Match | None], ...] = (dense, end_to_end, separate_outputs)
+_FAMILIES: tuple[Callable[[Clues], Match | None], ...] = (
+    dense,
+    end_to_end,
+    separate_outputs,
+    boxes_and_scores,
+    joined_queries,
+)
 
 _OTHER_TASKS = {"segment": "segmentation", "classify": "classification", "pose": "pose", "obb": "rotated-box"}
 

@@ -17,6 +17,8 @@ HEADS: dict[str, str] = {  # ModelSpec.family -> "module:Class", imported on fir
     "end_to_end": "pipeline.postprocess.end_to_end:EndToEndHead",
     "efficient_nms": "pipeline.postprocess.separate_outputs:SeparateOutputsHead",
     "detr": "pipeline.postprocess.separate_outputs:SeparateOutputsHead",
+    "queries": "pipeline.postprocess.queries:QueriesHead",
+    "split": "pipeline.postprocess.queries:SplitHead",
 }
 
 

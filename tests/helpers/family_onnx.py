@@ -25,8 +25,11 @@ LAYOUTS: dict[str, str] = {  # layout -> family
     "end_to_end_list": "end_to_end",
     "efficient_nms": "efficient_nms",
     "detr": "detr",
+    "queries": "queries",
+    "split": "split",
 }
 DENSE = ("yolov5", "yolov8", "yolov8_rows", "yolox")
+APART = ("queries", "split")
 FINAL_ROWS = 100
 
 Outputs = dict[str, NDArray[Any]]
@@ -45,6 +48,8 @@ def head_options(layout: str) -> dict[str, object]:
             "count": "num_dets",
         },
         "detr": {"boxes": "boxes", "scores": "scores", "labels": "labels"},
+        "queries": {"boxes": "pred_boxes", "scores": "logits", "logits": True},
+        "split": {"boxes": "boxes", "scores": "scores"},
     }
     return options.get(layout, {})
 
@@ -55,6 +60,8 @@ def encode(boxes: Sequence[PlantedBox], size: tuple[int, int], classes: int, lay
         return {"output": _yolov5(boxes, size, classes)}
     if layout in DENSE:
         return {"output0": encode_boxes(boxes, size, classes, layout)}  # type: ignore[arg-type]
+    if layout in APART:
+        return _apart(boxes, size, classes, layout)
     count = len(boxes)
     xyxy, scores, labels = np.zeros((1, FINAL_ROWS, 4)), np.zeros((1, FINAL_ROWS)), np.zeros((1, FINAL_ROWS))
     for place, box in enumerate(boxes):
@@ -134,6 +141,21 @@ def _answer(name: str, array: NDArray[Any], by_picture: bool) -> list[onnx.NodeP
         helper.make_node("Cast", [f"{name}_flat"], [f"{name}_zero"], to=onnx_type),
         helper.make_node("Add", [f"{name}_zero", f"{name}_is"], [name]),
     ]
+
+
+def _apart(boxes: Sequence[PlantedBox], size: tuple[int, int], classes: int, layout: str) -> Outputs:
+    """Boxes and scores of all classes as two outputs: corners and scores of cells, or queries and logits."""
+    cells = sum((size[0] // stride) * (size[1] // stride) for stride in (8, 16, 32))
+    count = cells if layout == "split" else 300
+    xyxy, scores = np.zeros((1, count, 4), np.float32), np.zeros((1, count, classes), np.float32)
+    for place, box in enumerate(boxes):
+        xyxy[0, place], scores[0, place, box.class_id] = box.xyxy, box.score
+    if layout == "split":
+        return {"boxes": xyxy, "scores": scores}
+    corners = xyxy / np.array([*size, *size], np.float32)
+    centred = np.concatenate([(corners[..., :2] + corners[..., 2:]) / 2, corners[..., 2:] - corners[..., :2]], axis=2)
+    certain = np.clip(scores, 1e-4, 1 - 1e-6)
+    return {"logits": np.log(certain / (1 - certain)), "pred_boxes": centred}
 
 
 def _yolov5(boxes: Sequence[PlantedBox], size: tuple[int, int], classes: int) -> NDArray[np.float32]:

@@ -14,9 +14,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 from engines.inspect_model import read_model_spec
-from engines.runtime import RuntimeOptions, Slot, open_runtime
+from engines.runtime import Runtime, RuntimeOptions, Slot, open_runtime
 from pipeline.clock import monotonic
 from pipeline.config.sections import Config
 from pipeline.frame import Frame
@@ -56,30 +58,26 @@ class Pipeline:
         self.failure: BaseException | None = None
         """What ended the pipeline early; None while it runs and after a proper end."""
         self._lock = threading.Lock()
-        self._settings = KeepupSettings.from_section(config.keepup)
         model = find_model(config.infer.model)
         self.spec = read_model_spec(model)
-        self.runtime = open_runtime(
-            config.infer.runtime,
-            model,
-            self.spec,
-            RuntimeOptions(
-                prefer=config.infer.prefer,
-                max_batch=config.infer.batch_size,
-                threads=config.infer.threads,
-                streams=len(plans),
-                live=all(plan.live for plan in plans),
-            ),
-        )
+        with ExitStack() as opened:  # gives back what is open when something after it fails
+            # Before the model is loaded and warmed up: subscribers that wait already miss nothing.
+            self._publisher = opened.enter_context(closing(self._open_publisher()))
+            self.runtime = opened.enter_context(self._open_runtime(model, plans))
+            self._wire(plans)
+            opened.pop_all()
+
+    def _wire(self, plans: Sequence[StreamPlan]) -> None:
+        keepup = self.config.keepup
         self._batcher = Batcher(
             batch_size=self.runtime.max_batch,
-            deadline_seconds=config.infer.batch_deadline,
-            max_age_seconds=config.keepup.max_age,
+            deadline_seconds=self.config.infer.batch_deadline,
+            max_age_seconds=keepup.max_age,
             on_stale=self._stale,
         )
         self._in_order = InOrder()
-        self._infer_busy = BusyClock(config.keepup.window, workers=len(self.runtime.slots))
-        self._publish_busy = BusyClock(config.keepup.window)
+        self._infer_busy = BusyClock(keepup.window, workers=len(self.runtime.slots))
+        self._publish_busy = BusyClock(keepup.window)
         self._slots_running = len(self.runtime.slots)
 
         # source -> decode
@@ -88,7 +86,6 @@ class Pipeline:
         # preprocess -> infer -> postprocess
         self._slots = [self._slot(number, slot) for number, slot in enumerate(self.runtime.slots)]
         # track -> publish
-        self._publisher = self._open_publisher()
         self._publish = StageThread("publish", self._publishing().run, on_failure=self._failed)
 
     def start(self) -> None:
@@ -111,6 +108,7 @@ class Pipeline:
         for thread in self._threads():
             if not thread.join(5.0):
                 _log.error("%s did not end within 5 s", thread.name)
+        self._publisher.close()
         self.runtime.close()
 
     def __enter__(self) -> Pipeline:
@@ -149,7 +147,7 @@ class Pipeline:
 
     def _stream(self, plan: StreamPlan) -> StreamSupervisor:
         queue = self._batcher.add_stream(plan.stream_id, capacity=plan.queue_frames, policy=plan.policy)
-        meter = StreamMeter(plan.stream_id, self._settings, live=plan.live)
+        meter = StreamMeter(plan.stream_id, KeepupSettings.from_section(self.config.keepup), live=plan.live)
         return StreamSupervisor(plan, queue, meter, BusyClock(self.config.keepup.window))
 
     def _slot(self, number: int, slot: Slot) -> StageThread:
@@ -181,6 +179,17 @@ class Pipeline:
                         self._in_order.close()
 
         return StageThread(f"infer-{number}", infer, on_failure=self._failed)
+
+    def _open_runtime(self, model: Path, plans: Sequence[StreamPlan]) -> Runtime:
+        infer = self.config.infer
+        options = RuntimeOptions(
+            prefer=infer.prefer,
+            max_batch=infer.batch_size,
+            threads=infer.threads,
+            streams=len(plans),
+            live=all(plan.live for plan in plans),
+        )
+        return open_runtime(infer.runtime, model, self.spec, options)
 
     def _open_publisher(self) -> Publisher:
         publish = self.config.publish

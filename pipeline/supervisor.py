@@ -70,9 +70,8 @@ class StreamSupervisor:
             while not self._stopping.is_set():
                 try:
                     self._play()
-                    if self.plan.loop and not self._stopping.is_set():
-                        continue
-                    break
+                    if not self.plan.loop:
+                        break
                 except SourceError as error:
                     if not self._retry_after(error):
                         break
@@ -88,7 +87,8 @@ class StreamSupervisor:
 
     def _play(self) -> None:
         """One connection, from opening to its end. Raises SourceError."""
-        self.meter.connection("connecting", monotonic())
+        if not (self.plan.loop and self._epoch):  # a file that begins again was never away
+            self.meter.connection("connecting", monotonic())
         source = open_source(self.plan.url, self.plan.options, self._stopping)
         try:
             info = source.open()

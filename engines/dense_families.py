@@ -82,11 +82,13 @@ def _settle(clues: Clues, output: TensorSpec, readings: list[_Reading]) -> tuple
         seen = f"{_shown(output)} holds {_either(readings)}, but {clues.class_count} are named"
         raise clues.ask("classes", seen, "classes")
     says_final, selects = _says_final(clues), bool({"TopK", "NonMaxSuppression"} & clues.trace.op_types)
+    channels = clues.trace.channels_behind(output.name)
     strikes: tuple[tuple[Origin, Callable[[_Reading], bool]], ...] = (
         ("metadata", lambda reading: says_final is None or reading.final == says_final),
         ("structure", lambda reading: reading.final == selects),
         (named, lambda reading: clues.class_count is None or _agrees(reading, clues.class_count)),
         ("structure", lambda reading: reading.family == "yolox" or not _is_raw(clues, output)),
+        ("structure", lambda reading: _is_convolved(reading, channels)),
         ("shape", lambda reading: reading.classes == _COCO_CLASSES),
     )
     for who, agrees in strikes:
@@ -104,6 +106,11 @@ def _settle(clues: Clues, output: TensorSpec, readings: list[_Reading]) -> tuple
 def _agrees(reading: _Reading, class_count: int) -> bool:
     """Whether the reading has so many classes; finished boxes do not show how many there are."""
     return reading.final or reading.classes == class_count
+
+
+def _is_convolved(reading: _Reading, channels: frozenset[int]) -> bool:
+    """Whether the last convolutions have as many channels as the reading has classes, and one for its objectness."""
+    return reading.classes in channels and (reading.family == "yolov8" or 1 in channels)
 
 
 def _raw_or_decoded(

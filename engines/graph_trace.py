@@ -59,6 +59,23 @@ class GraphTrace:
             pending.extend(fresh)
         return False
 
+    def channels_behind(self, output: str) -> frozenset[int]:
+        """Return how many channels the last convolutions before ``output`` have: 1 for objectness, one a class, ..."""
+        found: set[int] = set()
+        pending, visited = [output], {output}
+        while pending:
+            node = self._made_by.get(pending.pop())
+            if node is None:
+                continue
+            if node.op_type == "Conv":
+                kernel = self._constant_tensor(node.input[1])
+                found.update([int(kernel.dims[0])] if kernel is not None else [])
+                continue
+            fresh = [name for name in node.input if name and name not in visited]
+            visited.update(fresh)
+            pending.extend(fresh)
+        return frozenset(found)
+
     def has_yolox_body(self, image_input: str) -> bool:
         """Whether this is YOLOX, whatever its outputs are.
 

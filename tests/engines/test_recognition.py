@@ -15,6 +15,7 @@ from engines.inspect_model import read_model_spec
 from engines.runtime import RuntimeOptions, open_runtime
 from pipeline.postprocess.head import open_head
 from tests.helpers.family_onnx import LAYOUTS, planted_family
+from tests.helpers.tail_onnx import yolov8_tail, yolox_tail
 from tests.helpers.tiny_onnx import PlantedBox
 
 BOXES = (PlantedBox((20, 30, 80, 90), 0, 0.9), PlantedBox((40, 100, 140, 150), 0, 0.6))
@@ -122,3 +123,17 @@ def test_list_of_all_pictures_boxes_needs_to_say_of_which(tmp_path):
     rows = np.array([[0, 1, 2, 3, 4, 5, 0.9], [1, 10, 20, 30, 40, 6, 0.8]], np.float32)
     spec = read_model_spec(planted_family(tmp_path / "m.onnx", "end_to_end_list", BOXES, dynamic_batch=True))
     assert open_head(spec).read({"output": rows}, 1, 0.5).class_ids.tolist() == [6]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7, 79, 80, 81, 365])
+def test_wiring_tells_what_shapes_and_metadata_do_not(tmp_path, classes):
+    raw = read_model_spec(yolox_tail(tmp_path / "raw.onnx", classes, decoded=False))
+    assert (raw.family, len(raw.class_names)) == ("yolox", classes)
+    decoded = read_model_spec(yolox_tail(tmp_path / "decoded.onnx", classes, decoded=True))
+    assert (decoded.family, len(decoded.class_names)) == ("yolov5", classes)
+    assert (decoded.pixels.order, decoded.pixels.scale, decoded.pixels.placement) == ("bgr", 1.0, "top_left")
+    for rows in (False, True):
+        spec = read_model_spec(yolov8_tail(tmp_path / f"{rows}.onnx", classes, rows=rows))
+        assert (spec.family, len(spec.class_names)) == ("yolov8", classes)
+        assert spec.head_options["rows"] == ("candidates" if rows else "channels")
+        assert spec.pixels.order == "rgb"

@@ -60,7 +60,7 @@ def read_model_file(path: Path) -> ModelFile:
         sha256=hashlib.sha256(data).hexdigest(),
         inputs=tuple(tensor_spec(value) for value in proto.graph.input if value.name not in initializers),
         outputs=tuple(tensor_spec(value) for value in proto.graph.output),
-        metadata={entry.key: entry.value for entry in proto.metadata_props},
+        metadata={_text(entry.key): _text(entry.value) for entry in proto.metadata_props},
         proto=proto,
     )
 
@@ -75,7 +75,7 @@ def tensor_spec(value: Any) -> TensorSpec:
     shape = tuple(
         int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in tensor.shape.dim
     )
-    return TensorSpec(value.name, dtype, shape)
+    return TensorSpec(_text(value.name), dtype, shape)
 
 
 def with_input_shape(file: ModelFile, image_input: str, shape: tuple[int | None, ...]) -> tuple[TensorSpec, ...]:
@@ -99,6 +99,11 @@ def with_input_shape(file: ModelFile, image_input: str, shape: tuple[int | None,
     return tuple(
         _merged(before, tensor_spec(value)) for before, value in zip(file.outputs, inferred.graph.output, strict=True)
     )
+
+
+def _text(value: str | bytes) -> str:
+    """Return ``value`` as text: protobuf hands out bytes where a damaged file holds no UTF-8."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _merged(stated: TensorSpec, inferred: TensorSpec) -> TensorSpec:

@@ -249,3 +249,20 @@ def test_real_exports_are_recognised(name, family, first, batch):
 def test_appearance_model_is_refused():
     with pytest.raises(ModelError, match="channels last"):
         read_model_spec(test_data() / "models" / "person_reid_retail_0248.onnx")
+
+
+def test_damaged_bytes_are_a_model_error_or_do_not_matter(tmp_path):
+    whole = colour_detector(tmp_path / "m.onnx", (96, 96)).read_bytes()
+    random = np.random.default_rng(3)
+    damaged = tmp_path / "damaged.onnx"
+    for _ in range(300):
+        data = bytearray(whole)
+        for place in random.integers(0, len(data), 4):
+            data[place] = random.integers(0, 256)
+        # Names, shapes and metadata lie in the last bytes.
+        data[len(data) - int(random.integers(1, 400))] = random.integers(0, 256)
+        damaged.write_bytes(data)
+        try:
+            read_model_spec(damaged)
+        except ModelError as error:
+            assert "damaged.onnx" in str(error) or "class names" in str(error)

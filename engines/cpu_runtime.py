@@ -38,7 +38,8 @@ class CpuRuntime:
         rows = spec.max_batch or self.max_batch
         wanted, self._why = _shape_by_rule(options, self._threads)
         if wanted is None:
-            wanted, self._why, session = self._measure(model, rows)
+            live = options.live and options.streams == 1
+            wanted, self._why, session = self._measure(model, rows, latency_counts=live)
         else:
             session = open_session(model, 1 if wanted == "throughput" else self._threads)
         self._shape: Shape = wanted
@@ -70,14 +71,14 @@ class CpuRuntime:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _measure(self, model: Path, rows: int) -> tuple[Shape, str, Any]:
+    def _measure(self, model: Path, rows: int, *, latency_counts: bool) -> tuple[Shape, str, Any]:
         """Try both shapes on this machine; return the faster, why, and its session."""
         narrow, wide = open_session(model, 1), open_session(model, self._threads)
         probe_shapes(narrow, self._spec, rows)
         probe_shapes(wide, self._spec, rows)
         slots = [CpuSlot(narrow, self._spec, rows, {}, None) for _ in range(self._threads)]
         whole = CpuSlot(wide, self._spec, rows, {}, None)
-        shape, why = faster_shape([slot.run for slot in slots], whole.run)
+        shape, why = faster_shape([slot.run for slot in slots], whole.run, latency_counts=latency_counts)
         return shape, why, narrow if shape == "throughput" else wide
 
 
@@ -176,6 +177,4 @@ def _shape_by_rule(options: RuntimeOptions, threads: int) -> tuple[Shape | None,
         return "throughput", "there is one core"
     if options.prefer != "auto":
         return options.prefer, "asked for"
-    if options.live and options.streams == 1:
-        return "latency", "one live stream"
     return None, ""

@@ -19,7 +19,6 @@ from tests.helpers.tiny_onnx import do_nothing_detector, working_detector
     [
         (RuntimeOptions(prefer="throughput", threads=3), 3, "3 slots of one thread each"),
         (RuntimeOptions(prefer="latency", threads=3), 2, "one run of 3 threads at a time"),
-        (RuntimeOptions(threads=3, live=True, streams=1), 2, "latency: one live stream"),
         (RuntimeOptions(threads=1), 1, "there is one core"),
     ],
 )
@@ -40,8 +39,18 @@ def test_auto_measures_and_says_the_numbers_in_little_time(tmp_path):
 
 def test_measurement_takes_the_faster_shape():
     slow, fast = (lambda _: time.sleep(0.02)), (lambda _: time.sleep(0.005))
-    assert faster_shape([slow, slow], fast, 0.1)[0] == "latency"
-    assert faster_shape([fast, fast], slow, 0.1)[0] == "throughput"
+    assert faster_shape([slow, slow], fast, budget_seconds=0.3)[0] == "latency"
+    assert faster_shape([fast, fast], slow, budget_seconds=0.3)[0] == "throughput"
+
+
+def test_one_live_stream_gets_short_runs_unless_they_gain_little():
+    runs = {ms: (lambda _, ms=ms: time.sleep(ms / 1000)) for ms in (20, 30)}
+    # Two narrow runs of 30 ms at once are more a second than runs of 20 ms, but each picture waits longer.
+    assert faster_shape([runs[30]] * 2, runs[20], budget_seconds=0.6)[0] == "throughput"
+    shape, why = faster_shape([runs[30]] * 2, runs[20], latency_counts=True, budget_seconds=0.6)
+    assert shape == "latency"
+    assert "one live stream" in why
+    assert faster_shape([runs[30]] * 2, runs[30], latency_counts=True, budget_seconds=0.6)[0] == "throughput"
 
 
 def test_failure_while_measuring_is_raised():

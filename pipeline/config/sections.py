@@ -61,6 +61,22 @@ Duration = Annotated[
 ]
 """Seconds, written with their unit: "5s", "250ms"."""
 
+_LISTEN = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(\d{1,5})$")
+
+
+def parse_listen(value: Any) -> str:
+    """Return ``value`` if it is HOST:PORT with a port of 0 (any free one) to 65535. Raises ValueError."""
+    match = _LISTEN.match(value) if isinstance(value, str) else None
+    if match is None or int(match[2]) > 65535:
+        raise ValueError('HOST:PORT is expected, with a port of 0 (any free one) to 65535, as in "127.0.0.1:9464"')
+    return match[0]
+
+
+Listen = Annotated[
+    str, BeforeValidator(parse_listen, json_schema_input_type=Annotated[str, Field(pattern=_LISTEN.pattern)])
+]
+"""Where a server of ours listens: "127.0.0.1:9464", "[::1]:9464"."""
+
 Whole = Annotated[int, BeforeValidator(_refuse_truth, json_schema_input_type=int)]
 Number = Annotated[float, BeforeValidator(_refuse_truth, json_schema_input_type=float)]
 Switch = Annotated[bool, BeforeValidator(parse_switch, json_schema_input_type=bool)]
@@ -178,6 +194,13 @@ class KeepupSection(Section):
     """Age, from capture to publish, at which a live frame is too old: it is dropped, and the stream is behind."""
 
 
+class MetricsSection(Section):
+    """Metrics and health over HTTP."""
+
+    listen: Listen | None = None
+    """Where /metrics, /livez, /readyz and /healthz are served, as in 127.0.0.1:9464. null: nowhere."""
+
+
 class StreamSection(Section):
     """One camera, file, folder of pictures or pattern."""
 
@@ -228,6 +251,8 @@ class Config(Section):
     """Where results go."""
     keepup: KeepupSection = KeepupSection()
     """How pace is judged."""
+    metrics: MetricsSection = MetricsSection()
+    """Metrics and health over HTTP."""
 
     @model_validator(mode="after")
     def _stream_ids_are_unique(self) -> Config:

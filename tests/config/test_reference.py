@@ -24,7 +24,7 @@ from pipeline.config.marked_yaml import Document, read_yaml
 from pipeline.config.sections import Config, InferSection, StreamSection, format_duration, parse_duration
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-EXAMPLES = sorted(CONFIGS.glob("*.yaml"))
+EXAMPLES = sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "alerts.yaml"})  # those are Prometheus' rules
 REQUIRED = {"streams", "streams[].id", "streams[].url", "infer.model"}
 
 

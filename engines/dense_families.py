@@ -1,4 +1,4 @@
-"""Detectors that answer one row (or column) for every grid cell: YOLOv5, v7, v8, 9, 11, 12, YOLOX.
+"""Detectors that answer one row (or column) for every grid cell: YOLOv5, v7, v8, 9, 11, 12, YOLOX, NanoDet.
 
 All readings that the shape allows are listed, then those that contradict what is known are struck out: stated facts,
 the number of classes, the graph's wiring, and last, for 84 and 85 numbers a candidate, that COCO has 80 classes.
@@ -14,6 +14,8 @@ from engines.errors import ModelError
 from engines.model_spec import Family, Origin, TensorSpec
 
 _COCO_CLASSES = 80
+_NANODET_BOX = 32
+"""Four sides, each a distribution over eight distances."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,20 @@ class _Reading:
     def __str__(self) -> str:
         if self.final:
             return "finished boxes (family end_to_end)"
-        objectness = "" if self.family == "yolov8" else " beside objectness"
+        objectness = " beside objectness" if self.family in ("yolov5", "yolox") else ""
         return f"{self.classes} classes{objectness} (family {self.family}, rows: {self.rows})"
 
 
 def dense(clues: Clues) -> Match | None:
     """Recognise one output of rank 3 whose candidates are the cells of a grid. Raises ModelError where it asks."""
     output = _dense_output(clues)
-    if output is None or not clues.stated_family("yolov5", "yolov8", "yolox"):
+    if output is None or not clues.stated_family("yolov5", "yolov8", "yolox", "nanodet"):
         return None
     readings = [reading for reading in _readings(clues, output) if clues.stated_family(reading.family)]
+    if not readings and "family" in clues.stated:
+        # The user knows better than the grids that are known here; only heads that need no grid can follow.
+        every = _readings(clues, output, any_count=True)
+        readings = [reading for reading in every if clues.stated_family(reading.family)]
     if "rows" in clues.stated:
         readings = [reading for reading in readings if reading.rows == clues.stated["rows"]]
     if not readings:
@@ -49,26 +55,27 @@ def dense(clues: Clues) -> Match | None:
     if reading.final:
         return None
     options: dict[str, object] = {"output": output.name, "rows": reading.rows}
-    if reading.family == "yolox":
+    if reading.family in ("yolox", "nanodet"):
         options["strides"] = reading.strides
     return Match(reading.family, reading.classes, clues.settled(origin), options=options)
 
 
-def _readings(clues: Clues, output: TensorSpec) -> list[_Reading]:
-    """Return all readings of ``[N, P, Q]`` that its shape allows."""
+def _readings(clues: Clues, output: TensorSpec, *, any_count: bool = False) -> list[_Reading]:
+    """Return all readings of ``[N, P, Q]`` that its shape allows; ``any_count`` of candidates, or those of a grid."""
     _, first, second = output.shape
     readings = []
-    columns_grid = clues.grid_of(second)
-    if first and first > 4 and (columns_grid or second is None):
-        readings.append(_Reading("yolov8", "channels", first - 4, columns_grid or ()))
+    if first and first > 4 and (clues.grid_of(second) or second is None or any_count):
+        readings.append(_Reading("yolov8", "channels", first - 4, ()))
     if second and second > 4:
-        grid, anchors = clues.grid_of(first), clues.grid_of(first, 3)
-        if grid or first is None:
-            readings.append(_Reading("yolov8", "candidates", second - 4, grid or ()))
-            if second > 5:
-                readings.append(_Reading("yolox", "candidates", second - 5, grid or (8, 16, 32)))
-        if second > 5 and (grid or anchors or first is None):
+        grid = clues.grid_of(first) or ((8, 16, 32) if first is None else None)
+        if grid or any_count:
+            readings.append(_Reading("yolov8", "candidates", second - 4, ()))
+        if second > 5 and (grid or clues.grid_of(first, 3) or any_count):
             readings.append(_Reading("yolov5", "candidates", second - 5, ()))
+        if second > 5 and grid:
+            readings.append(_Reading("yolox", "candidates", second - 5, grid))
+        if second > _NANODET_BOX and grid:
+            readings.append(_Reading("nanodet", "candidates", second - _NANODET_BOX, grid))
         if readings and second == 6 and (first is None or first <= 1000):
             readings.append(_Reading("yolov8", "candidates", 0, (), final=True))
     return readings
@@ -87,7 +94,7 @@ def _settle(clues: Clues, output: TensorSpec, readings: list[_Reading]) -> tuple
         ("metadata", lambda reading: says_final is None or reading.final == says_final),
         ("structure", lambda reading: reading.final == selects),
         (named, lambda reading: clues.class_count is None or _agrees(reading, clues.class_count)),
-        ("structure", lambda reading: reading.family == "yolox" or not _is_raw(clues, output)),
+        ("structure", lambda reading: reading.family in ("yolox", "nanodet") or not _is_raw(clues, output)),
         ("structure", lambda reading: _is_convolved(reading, channels)),
         ("shape", lambda reading: reading.classes == _COCO_CLASSES),
     )
@@ -110,6 +117,8 @@ def _agrees(reading: _Reading, class_count: int) -> bool:
 
 def _is_convolved(reading: _Reading, channels: frozenset[int]) -> bool:
     """Whether the last convolutions have as many channels as the reading has classes, and one for its objectness."""
+    if reading.family == "nanodet":
+        return reading.classes + _NANODET_BOX in channels or {reading.classes, _NANODET_BOX} <= channels
     return reading.classes in channels and (reading.family == "yolov8" or 1 in channels)
 
 
@@ -126,9 +135,9 @@ def _raw_or_decoded(
     return readings[0], origin
 
 
-def _sort(reading: _Reading) -> tuple[str, bool, bool]:
+def _sort(reading: _Reading) -> tuple[str, str, bool]:
     """What must be known before the wiring may decide between raw and decoded."""
-    return reading.rows, reading.family == "yolov8", reading.final
+    return reading.rows, reading.family.replace("yolox", "yolov5"), reading.final
 
 
 def _is_raw(clues: Clues, output: TensorSpec) -> bool:

@@ -26,6 +26,13 @@ _PIXELS: dict[Family, PixelSpec] = {
     "detr": PixelSpec(placement="stretch"),
     "queries": PixelSpec(placement="stretch"),
     "split": PixelSpec(),
+    "nanodet": PixelSpec(
+        order="bgr",
+        scale=1.0,
+        mean=(103.53, 116.28, 123.675),
+        deviation=(57.375, 57.12, 58.395),
+        placement="stretch",
+    ),
 }
 """What the exporters of each family feed their models."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Family = Literal["yolov5", "yolov8", "yolox", "end_to_end", "efficient_nms", "detr", "queries", "split"]
+Family = Literal["yolov5", "yolov8", "yolox", "end_to_end", "efficient_nms", "detr", "queries", "split", "nanodet"]
 """Key of ``pipeline.postprocess.HEADS``: which head reads the outputs."""
 
 Origin = Literal["shape", "name", "metadata", "structure", "override", "default"]

@@ -19,6 +19,7 @@ HEADS: dict[str, str] = {  # ModelSpec.family -> "module:Class", imported on fir
     "detr": "pipeline.postprocess.separate_outputs:SeparateOutputsHead",
     "queries": "pipeline.postprocess.queries:QueriesHead",
     "split": "pipeline.postprocess.queries:SplitHead",
+    "nanodet": "pipeline.postprocess.nanodet:NanoDetHead",
 }
 
 

@@ -33,16 +33,19 @@ class Postprocess:
         classes: Sequence[str | int] | None = None,
         every_class: bool = False,
         max_candidates: int = MAX_CANDIDATES,
+        least_score: float | None = None,
     ) -> None:
         """``classes``: names or ids to keep; None keeps all. Raises ConfigError for one the model does not have.
 
         ``every_class`` reports a box once for each class that reaches the threshold, as COCO's metric is measured,
-        and not only with its best one.
+        and not only with its best one. ``least_score``: below ``score_threshold`` where a tracker wants to see doubtful
+        boxes, too; it is for the tracker to say which of them are published.
         """
         self._every_class = every_class
         self._max_candidates = max_candidates
         self._head = head
         self._score_threshold = score_threshold
+        self._least_score = score_threshold if least_score is None else min(least_score, score_threshold)
         self._iou_threshold = iou_threshold
         self._max_detections = max_detections
         self._has_nms = spec.has_nms
@@ -56,7 +59,8 @@ class Postprocess:
         found = self._wanted_of(self._read(outputs, row))
         if len(found.scores) == 0:
             return Detections.empty()
-        found, capped = _strongest(found, self._max_candidates)
+        capped = int(np.count_nonzero(found.scores >= self._score_threshold)) > self._max_candidates
+        found = _strongest(found, self._max_candidates)
         if self._has_nms:
             stay = np.argsort(-found.scores, kind="stable")
         else:
@@ -66,15 +70,16 @@ class Postprocess:
         if not visible.all():
             stay, xyxy = stay[visible], xyxy[visible]
         most = self._max_detections
+        left_out = found.scores[stay[most : most + 1]]  # the best of them; doubtful boxes are nobody's loss
         return Detections(
             xyxy=xyxy[:most],
             scores=found.scores[stay[:most]],
             class_ids=found.class_ids[stay[:most]],
-            truncated=capped or len(stay) > most,
+            truncated=capped or bool((left_out >= self._score_threshold).any()),
         )
 
     def _read(self, outputs: Tensors, row: int) -> Candidates:
-        return self._head.read(outputs, row, self._score_threshold, every_class=self._every_class)
+        return self._head.read(outputs, row, self._least_score, every_class=self._every_class)
 
     def _wanted_of(self, found: Candidates) -> Candidates:
         if self._wanted is None:
@@ -82,12 +87,12 @@ class Postprocess:
         return _taken(found, np.flatnonzero(np.isin(found.class_ids, self._wanted)))
 
 
-def _strongest(found: Candidates, most: int) -> tuple[Candidates, bool]:
-    """Return the ``most`` best candidates, in the order they came, and whether any were left out."""
+def _strongest(found: Candidates, most: int) -> Candidates:
+    """Return the ``most`` best candidates, in the order they came."""
     if len(found.scores) <= most:
-        return found, False
+        return found
     order = np.argsort(-found.scores, kind="stable")[:most]
-    return _taken(found, np.sort(order)), True
+    return _taken(found, np.sort(order))
 
 
 def _taken(found: Candidates, index: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Candidates:

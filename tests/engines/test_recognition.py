@@ -30,9 +30,9 @@ def names_of(classes: int) -> dict[str, str]:
 
 def is_ambiguous(layout: str, classes: int) -> bool:
     """Whether the shape alone leaves more than one reading (see ``engines.dense_families``)."""
-    if layout in ("yolov8_rows", "yolox"):
-        columns = classes + (5 if layout == "yolox" else 4)
-        return columns not in (5, 84, 85)  # five columns are a box and one class; 84 and 85 are COCO's
+    if layout in ("yolov8_rows", "yolox", "nanodet"):
+        columns = classes + {"yolov8_rows": 4, "yolox": 5, "nanodet": 32}[layout]
+        return columns not in (5, 84, 85, 112)  # five columns are a box and one class; the others are COCO's
     return False
 
 

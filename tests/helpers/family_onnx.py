@@ -27,8 +27,9 @@ LAYOUTS: dict[str, str] = {  # layout -> family
     "detr": "detr",
     "queries": "queries",
     "split": "split",
+    "nanodet": "nanodet",
 }
-DENSE = ("yolov5", "yolov8", "yolov8_rows", "yolox")
+DENSE = ("yolov5", "yolov8", "yolov8_rows", "yolox", "nanodet")
 APART = ("queries", "split")
 FINAL_ROWS = 100
 
@@ -58,6 +59,8 @@ def encode(boxes: Sequence[PlantedBox], size: tuple[int, int], classes: int, lay
     """Return the outputs, by name, that mean ``boxes`` in one picture."""
     if layout == "yolov5":
         return {"output": _yolov5(boxes, size, classes)}
+    if layout == "nanodet":
+        return {"output": _nanodet(boxes, size, classes)}
     if layout in DENSE:
         return {"output0": encode_boxes(boxes, size, classes, layout)}  # type: ignore[arg-type]
     if layout in APART:
@@ -156,6 +159,40 @@ def _apart(boxes: Sequence[PlantedBox], size: tuple[int, int], classes: int, lay
     centred = np.concatenate([(corners[..., :2] + corners[..., 2:]) / 2, corners[..., 2:] - corners[..., :2]], axis=2)
     certain = np.clip(scores, 1e-4, 1 - 1e-6)
     return {"logits": np.log(certain / (1 - certain)), "pred_boxes": centred}
+
+
+def _nanodet(boxes: Sequence[PlantedBox], size: tuple[int, int], classes: int) -> NDArray[np.float32]:
+    """Class scores, then for each side a distribution whose mean is its distance from the cell, in strides."""
+    taken: set[int] = set()
+    strides = (8, 16, 32, 64)
+    grids = [(-(-size[0] // stride), -(-size[1] // stride)) for stride in strides]
+    output = np.zeros((1, sum(columns * lines for columns, lines in grids), classes + 32), np.float32)
+    for box in boxes:
+        cell, sides = _nanodet_cell(box, strides, grids, taken)
+        taken.add(cell)
+        low = np.minimum(np.floor(sides).astype(int), 6)
+        logits = np.full((4, 8), -30.0)
+        logits[range(4), low] = np.log(np.maximum(1 - (sides - low), 1e-9))
+        logits[range(4), low + 1] = np.log(np.maximum(sides - low, 1e-9))
+        output[0, cell, box.class_id] = box.score
+        output[0, cell, classes:] = logits.ravel()
+    return output
+
+
+def _nanodet_cell(
+    box: PlantedBox, strides: Sequence[int], grids: Sequence[tuple[int, int]], taken: set[int]
+) -> tuple[int, NDArray[np.float64]]:
+    """Return a free cell whose corner is in the box and at most 7 strides from its sides, and those distances."""
+    x1, y1, x2, y2 = box.xyxy
+    first = 0
+    for stride, (columns, lines) in zip(strides, grids, strict=True):
+        for line, column in np.ndindex(lines, columns):
+            x, y, cell = column * stride, line * stride, first + line * columns + column
+            sides = np.array([x - x1, y - y1, x2 - x, y2 - y]) / stride
+            if cell not in taken and sides.min() >= 0 and sides.max() <= 7:
+                return cell, sides
+        first += columns * lines
+    raise ValueError(f"no free cell for {box}")
 
 
 def _yolov5(boxes: Sequence[PlantedBox], size: tuple[int, int], classes: int) -> NDArray[np.float32]:

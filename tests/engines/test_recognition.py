@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,3 +138,15 @@ def test_wiring_tells_what_shapes_and_metadata_do_not(tmp_path, classes):
         assert (spec.family, len(spec.class_names)) == ("yolov8", classes)
         assert spec.head_options["rows"] == ("candidates" if rows else "channels")
         assert spec.pixels.order == "rgb"
+
+
+def test_stated_family_stands_on_a_grid_that_is_not_known_here(tmp_path):
+    model = planted_family(tmp_path / "m.onnx", "end_to_end", BOXES, classes=7, size=(416, 416))
+    proto = onnx.load(str(model))
+    for dim, length in zip(proto.graph.output[0].type.tensor_type.shape.dim, (1, 12, 777), strict=True):
+        dim.dim_value = length
+    onnx.save(proto, str(model))
+    with pytest.raises(ModelError, match="family cannot be worked out"):
+        read_model_spec(model)
+    spec = read_model_spec(model, {"family": "yolov8", "classes": 8})
+    assert (spec.family, spec.head_options["rows"]) == ("yolov8", "channels")

@@ -119,7 +119,14 @@ def _is_convolved(reading: _Reading, channels: frozenset[int]) -> bool:
     """Whether the last convolutions have as many channels as the reading has classes, and one for its objectness."""
     if reading.family == "nanodet":
         return reading.classes + _NANODET_BOX in channels or {reading.classes, _NANODET_BOX} <= channels
+    if reading.family == "yolov5" and _is_anchored(reading, channels):
+        return True
     return reading.classes in channels and (reading.family == "yolov8" or 1 in channels)
+
+
+def _is_anchored(reading: _Reading, channels: frozenset[int]) -> bool:
+    """Whether one convolution makes everything for three anchors a cell."""
+    return 3 * (reading.classes + 5) in channels
 
 
 def _raw_or_decoded(
@@ -128,7 +135,8 @@ def _raw_or_decoded(
     """Choose between a raw grid and boxes that the graph decoded, which look alike from outside."""
     if len(readings) == 1:
         return readings[0], origin
-    decoded = clues.trace.decodes_boxes(output.name, output.shape[1])
+    channels = clues.trace.channels_behind(output.name)
+    decoded = clues.trace.decodes_boxes(output.name, output.shape[1]) or _is_anchored(readings[0], channels)
     for reading in readings:
         if reading.family == ("yolov5" if decoded else "yolox"):
             return reading, "structure" if decoded or _is_raw(clues, output) else origin

@@ -79,7 +79,7 @@ def tensor_spec(value: Any) -> TensorSpec:
 
 
 def with_input_shape(file: ModelFile, image_input: str, shape: tuple[int | None, ...]) -> tuple[TensorSpec, ...]:
-    """Return the outputs as shape inference sees them when the picture input is ``shape``."""
+    """Return the outputs by shape inference where the picture input is ``shape``; the batch stays as it is."""
     if all(output.shape and None not in output.shape[1:] for output in file.outputs):
         return file.outputs
     proto = onnx.ModelProto()
@@ -87,8 +87,9 @@ def with_input_shape(file: ModelFile, image_input: str, shape: tuple[int | None,
     for value in proto.graph.input:
         if value.name == image_input:
             for dim, length in zip(value.type.tensor_type.shape.dim, shape, strict=True):
-                if length is not None:
-                    dim.dim_value = length
+                dim.dim_value = (
+                    length or 1
+                )  # one picture: exporters reshape by the batch, and an open one hides the rest
     for value in proto.graph.output:
         if any(not dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim):
             value.type.tensor_type.ClearField("shape")
@@ -112,7 +113,7 @@ def _merged(stated: TensorSpec, inferred: TensorSpec) -> TensorSpec:
     if len(stated.shape) != len(inferred.shape):
         return stated
     shape = tuple(a if a is not None else b for a, b in zip(stated.shape, inferred.shape, strict=True))
-    return TensorSpec(stated.name, stated.dtype, shape)
+    return TensorSpec(stated.name, stated.dtype, (stated.shape[0], *shape[1:]))
 
 
 def _parse(path: Path, data: bytes) -> Any:

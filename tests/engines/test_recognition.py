@@ -16,7 +16,7 @@ from engines.inspect_model import read_model_spec
 from engines.runtime import RuntimeOptions, open_runtime
 from pipeline.postprocess.head import open_head
 from tests.helpers.family_onnx import LAYOUTS, planted_family
-from tests.helpers.tail_onnx import yolov8_tail, yolox_tail
+from tests.helpers.tail_onnx import yolov5_tail, yolov8_tail, yolox_tail
 from tests.helpers.tiny_onnx import PlantedBox
 
 BOXES = (PlantedBox((20, 30, 80, 90), 0, 0.9), PlantedBox((40, 100, 140, 150), 0, 0.6))
@@ -133,6 +133,8 @@ def test_wiring_tells_what_shapes_and_metadata_do_not(tmp_path, classes):
     decoded = read_model_spec(yolox_tail(tmp_path / "decoded.onnx", classes, decoded=True))
     assert (decoded.family, len(decoded.class_names)) == ("yolov5", classes)
     assert (decoded.pixels.order, decoded.pixels.scale, decoded.pixels.placement) == ("bgr", 1.0, "top_left")
+    anchored = read_model_spec(yolov5_tail(tmp_path / "anchored.onnx", classes))
+    assert (anchored.family, len(anchored.class_names), anchored.pixels.order) == ("yolov5", classes, "rgb")
     for rows in (False, True):
         spec = read_model_spec(yolov8_tail(tmp_path / f"{rows}.onnx", classes, rows=rows))
         assert (spec.family, len(spec.class_names)) == ("yolov8", classes)

@@ -30,7 +30,7 @@ class Graph:
     def conv(self, source: str, channels: int, name: str) -> str:
         return self.add("Conv", [source, self.constant(f"{name}.weight", channels, 3, 1, 1)], name)
 
-    def save(self, path: Path, output: str, shape: tuple[int, ...]) -> Path:
+    def save(self, path: Path, output: str, shape: tuple[int | None, ...]) -> Path:
         inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, self.height, self.width])]
         outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)]
         graph = helper.make_graph(self.nodes, "tail", inputs, outputs, self.constants)
@@ -80,3 +80,18 @@ def yolov8_tail(path: Path, classes: int, *, rows: bool, size: tuple[int, int] =
     if not rows:
         return graph.save(path, output, (1, 4 + classes, cells))
     return graph.save(path, graph.add("Transpose", [output], "rows", perm=[0, 2, 1]), (1, cells, 4 + classes))
+
+
+def yolov5_tail(path: Path, classes: int, *, size: tuple[int, int] = (416, 416)) -> Path:
+    """One convolution for three anchors a cell; how many candidates that makes, the file leaves open."""
+    graph = Graph(*size)
+    levels = []
+    for stride in STRIDES:
+        every = graph.add("Reshape", [graph.conv("images", 3 * (5 + classes), f"head{stride}"), "s"], f"cells{stride}")
+        likely = graph.add("Sigmoid", [every], f"likely{stride}")
+        boxes = graph.add("Mul", [graph.add("Slice", [likely, "a", "b"], f"part{stride}"), "t"], f"boxes{stride}")
+        rest = graph.add("Slice", [likely, "a", "b"], f"rest{stride}")
+        levels.append(
+            graph.add("Reshape", [graph.add("Concat", [boxes, rest], f"row{stride}", axis=4), "u"], f"l{stride}")
+        )
+    return graph.save(path, graph.add("Concat", levels, "output", axis=1), (1, None, 5 + classes))

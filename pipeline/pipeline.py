@@ -141,14 +141,15 @@ class Pipeline:
         """Sink address -> messages that the sink could not hand on."""
         return self._publisher.lost
 
-    def _threads(self) -> list[StreamSupervisor | StageThread]:
+    def _threads(self) -> list[StageThread]:
         """Every thread, in the way of a frame."""
         return [*self.streams.values(), *self._slots, self._publish]
 
     def _stream(self, plan: StreamPlan) -> StreamSupervisor:
         queue = self._batcher.add_stream(plan.stream_id, capacity=plan.queue_frames, policy=plan.policy)
         meter = StreamMeter(plan.stream_id, KeepupSettings.from_section(self.config.keepup), live=plan.live)
-        return StreamSupervisor(plan, queue, meter, BusyClock(self.config.keepup.window))
+        busy = BusyClock(self.config.keepup.window)
+        return StreamSupervisor(plan, queue, meter, busy, on_failure=self._failed)
 
     def _slot(self, number: int, slot: Slot) -> StageThread:
         post = self.config.postprocess

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
+from collections.abc import Callable
 
 from pipeline.bounded_queue import BoundedQueue
 from pipeline.capture import Capture, StreamContext
@@ -16,12 +16,13 @@ from pipeline.keepup.meter import StreamMeter
 from pipeline.plan import StreamPlan
 from pipeline.retry import Backoff
 from pipeline.source.source import Source, open_source
+from pipeline.stage import StageThread
 
 _LIVE_LONG_ENOUGH_SECONDS = 10.0
 """A connection that held this long starts the ladder anew; a shorter one is flapping."""
 
 
-class StreamSupervisor:
+class StreamSupervisor(StageThread):
     """One thread a stream. Nothing that happens to this stream reaches another one."""
 
     def __init__(
@@ -30,7 +31,10 @@ class StreamSupervisor:
         queue: BoundedQueue[Frame],
         meter: StreamMeter,
         busy: BusyClock,
+        *,
+        on_failure: Callable[[BaseException], None],
     ) -> None:
+        super().__init__(f"source-{plan.stream_id}", self._supervise, on_failure=on_failure)
         self.plan = plan
         self.queue = queue
         self.busy = busy
@@ -43,29 +47,12 @@ class StreamSupervisor:
         self._told = ""  # the failure that was logged last: the same one again is not news
         self._backoff = Backoff(plan.reconnect_max_wait_seconds)
         self._log = logging.getLogger(f"onpace.source.{plan.stream_id}")
-        self._thread = threading.Thread(target=self._run, name=f"source-{plan.stream_id}", daemon=True)
-
-    @property
-    def name(self) -> str:
-        """The thread's name."""
-        return self._thread.name
-
-    def start(self) -> None:
-        """Begin connecting."""
-        self._thread.start()
 
     def stop(self) -> None:
         """Ask the stream to end; frames already queued stay."""
         self._stopping.set()
 
-    def join(self, timeout_seconds: float | None = None) -> bool:
-        """Wait for the thread; return whether it ended. One that was never started has ended."""
-        if self._thread.ident is None:
-            return True
-        self._thread.join(timeout_seconds)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
+    def _supervise(self) -> None:
         try:
             while not self._stopping.is_set():
                 try:
@@ -115,6 +102,8 @@ class StreamSupervisor:
         capture = Capture(self._context, self._epoch, info, source, decoder, first_picture)
         try:
             capture.play()
+            if self.plan.loop and not capture.pictures and not self._stopping.is_set():
+                raise SourceError("there is no picture in it, and so nothing to repeat", cause=Cause.CORRUPT)
         finally:
             if capture.pictures and monotonic() - opened_at > _LIVE_LONG_ENOUGH_SECONDS:
                 self._backoff.reset()

@@ -33,7 +33,7 @@ from pipeline.plan import StreamPlan, plan_stream
 from pipeline.postprocess.head import open_head
 from pipeline.postprocess.postprocess import Postprocess
 from pipeline.preprocess.host import HostPreprocess
-from pipeline.publish.publish_step import PublishStep
+from pipeline.publish.publish_step import Outlet, PublishStep
 from pipeline.publish.publisher import Publisher
 from pipeline.publish.sink import open_sink
 from pipeline.samples import find_model
@@ -73,7 +73,7 @@ class Pipeline:
             batch_size=self.runtime.max_batch,
             deadline_seconds=self.config.infer.batch_deadline,
             max_age_seconds=keepup.max_age,
-            on_stale=self._stale,
+            on_drop=self._given_up,
         )
         self._in_order = InOrder()
         self._infer_busy = BusyClock(keepup.window, workers=len(self.runtime.slots))
@@ -146,8 +146,9 @@ class Pipeline:
         return [*self.streams.values(), *self._slots, self._publish]
 
     def _stream(self, plan: StreamPlan) -> StreamSupervisor:
-        queue = self._batcher.add_stream(plan.stream_id, capacity=plan.queue_frames, policy=plan.policy)
-        meter = StreamMeter(plan.stream_id, KeepupSettings.from_section(self.config.keepup), live=plan.live)
+        queue = self._batcher.add_stream(capacity=plan.queue_frames, policy=plan.policy, terms=plan.terms)
+        settings = KeepupSettings.from_section(self.config.keepup, plan.terms.deadline_seconds)
+        meter = StreamMeter(plan.stream_id, settings, live=plan.live)
         busy = BusyClock(self.config.keepup.window)
         return StreamSupervisor(plan, queue, meter, busy, on_failure=self._failed)
 
@@ -205,21 +206,15 @@ class Pipeline:
         return PublishStep(
             self._in_order,
             self._publisher,
-            {stream_id: stream.meter for stream_id, stream in self.streams.items()},
-            self._trackers(),
+            {stream_id: _outlet(stream) for stream_id, stream in self.streams.items()},
             self._publish_busy,
+            self._batcher.time_to_publish,
             status=self.status,
             status_interval_seconds=self.config.publish.status_interval,
         )
 
-    def _trackers(self) -> dict[str, TrackStep]:
-        trackers = {stream_id: stream.plan.tracker for stream_id, stream in self.streams.items()}
-        return {
-            stream_id: TrackStep(open_tracker(tracker)) for stream_id, tracker in trackers.items() if tracker != "off"
-        }
-
-    def _stale(self, frame: Frame) -> None:
-        self.streams[frame.stream_id].meter.dropped("queue", "infer", "stale", monotonic())
+    def _given_up(self, frame: Frame, reason: str) -> None:
+        self.streams[frame.stream_id].meter.dropped("queue", "infer", reason, monotonic())
 
     def _failed(self, error: BaseException) -> None:
         """A stage died: end the pipeline and keep the reason for the exit code."""
@@ -227,3 +222,9 @@ class Pipeline:
             self.failure = self.failure or error
         self.stop()
         self._in_order.close()
+
+
+def _outlet(stream: StreamSupervisor) -> Outlet:
+    tracker = stream.plan.tracker
+    track = TrackStep(open_tracker(tracker)) if tracker != "off" else None
+    return Outlet(stream.meter, track, stream.plan.terms.deadline_seconds)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pipeline.bounded_queue import Policy
 from pipeline.capture import CaptureLimits
 from pipeline.config.sections import Config, StreamSection
+from pipeline.infer.terms import Terms
 from pipeline.source.address import parse_address
 from pipeline.source.source import SourceOptions
 
@@ -34,6 +35,8 @@ class StreamPlan:
     limits: CaptureLimits
     tracker: str
     """Key of ``pipeline.track.TRACKERS``, or "off"."""
+    terms: Terms
+    """What it may ask for under overload."""
 
 
 def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
@@ -65,4 +68,15 @@ def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
         policy=("drop_oldest" if live else "block") if policy == "auto" else policy,
         limits=CaptureLimits(max_pixels=config.decode.max_pixels, stall_seconds=read_timeout),
         tracker=section.tracker or config.track.tracker,
+        terms=_terms(section, config, live),
+    )
+
+
+def _terms(section: StreamSection, config: Config, live: bool) -> Terms:
+    overload = config.overload
+    deadline = section.deadline if section.deadline is not None else overload.deadline
+    return Terms(
+        deadline_seconds=deadline if live else None,  # a file waits for us: nothing of it is ever too late
+        weight=section.weight if section.weight is not None else overload.weight,
+        min_fps=section.min_fps if section.min_fps is not None else overload.min_fps,
     )

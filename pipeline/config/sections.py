@@ -168,6 +168,8 @@ class TrackSection(Section):
 
     tracker: TrackerName = "off"
     """What gives objects an identity from frame to frame: bytetrack, ocsort, or off: nothing does."""
+    new_track_score: Number | None = Field(None, ge=0.0, le=1.0)
+    """Score of a detection that begins a track. null: halfway from postprocess.score_threshold to 1."""
 
 
 class PublishSection(Section):
@@ -201,6 +203,17 @@ class MetricsSection(Section):
     """Where /metrics, /livez, /readyz and /healthz are served, as in 127.0.0.1:9464. null: nowhere."""
 
 
+class OverloadSection(Section):
+    """Who gets what when there is not enough capacity for all."""
+
+    deadline: Duration | None = Field(None, ge=0.01, le=3600.0)
+    """Oldest that a published live frame may be, from capture. null: no bound but keepup.max_age in the queue."""
+    weight: Number = Field(1.0, ge=0.01, le=100.0)
+    """A stream's share of the capacity, against the weights of the others."""
+    min_fps: Number = Field(0.0, ge=0.0, le=1000.0)
+    """Frames a second that a stream gets before anything is shared out by weight."""
+
+
 class StreamSection(Section):
     """One camera, file, folder of pictures or pattern."""
 
@@ -230,6 +243,12 @@ class StreamSection(Section):
     """As decode.policy, for this stream."""
     tracker: TrackerName | None = None
     """As track.tracker, for this stream."""
+    deadline: Duration | None = Field(None, ge=0.01, le=3600.0)
+    """As overload.deadline, for this stream."""
+    weight: Number | None = Field(None, ge=0.01, le=100.0)
+    """As overload.weight, for this stream."""
+    min_fps: Number | None = Field(None, ge=0.0, le=1000.0)
+    """As overload.min_fps, for this stream."""
 
 
 class Config(Section):
@@ -253,6 +272,8 @@ class Config(Section):
     """How pace is judged."""
     metrics: MetricsSection = MetricsSection()
     """Metrics and health over HTTP."""
+    overload: OverloadSection = OverloadSection()
+    """Who gets what when there is not enough capacity for all; a stream may override it."""
 
     @model_validator(mode="after")
     def _stream_ids_are_unique(self) -> Config:

@@ -37,5 +37,7 @@ class Batch:
     ticket: int
     """Counts batches from 0 in the order in which they were taken: results are published in that order."""
     frames: list[Frame]
+    taken_at: float = 0.0
+    """Monotonic clock, in seconds."""
     inferred: list[InferredFrame] = field(default_factory=list)
     failed: list[FailedFrame] = field(default_factory=list)

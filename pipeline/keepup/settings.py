@@ -45,11 +45,14 @@ class KeepupSettings:
             raise ValueError(f"tolerance must be 0 to 0.5, got {self.tolerance}")
 
     @classmethod
-    def from_section(cls, section: KeepupSection) -> KeepupSettings:
-        """Return the settings that a configuration's ``keepup`` section asks for."""
+    def from_section(cls, section: KeepupSection, deadline_seconds: float | None = None) -> KeepupSettings:
+        """Return the settings that a configuration's ``keepup`` section asks for.
+
+        A stream with a deadline of its own (seconds) may not be older than that either.
+        """
         return cls(
             window_seconds=section.window,
             hysteresis_seconds=section.hysteresis,
             tolerance=section.tolerance,
-            max_age_seconds=section.max_age,
+            max_age_seconds=section.max_age if deadline_seconds is None else min(section.max_age, deadline_seconds),
         )

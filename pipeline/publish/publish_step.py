@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from pipeline.clock import monotonic
 from pipeline.infer.batch import Batch, InferredFrame
 from pipeline.infer.in_order import InOrder
+from pipeline.infer.terms import TimeToPublish
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.status import StreamStatus
@@ -17,6 +19,17 @@ from pipeline.track.track_step import TrackStep
 _TICK_SECONDS = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """What one stream's results pass on their way out."""
+
+    meter: StreamMeter
+    track: TrackStep | None = None
+    """None: tracking is off."""
+    deadline_seconds: float | None = None
+    """Frames older than this, from capture, are dropped instead of published."""
+
+
 class PublishStep:
     """The last stage. ``run`` returns once everything that was received is published or dropped."""
 
@@ -24,18 +37,18 @@ class PublishStep:
         self,
         in_order: InOrder,
         publisher: Publisher,
-        meters: Mapping[str, StreamMeter],
-        trackers: Mapping[str, TrackStep],
+        outlets: Mapping[str, Outlet],
         busy: BusyClock,
+        time_to_publish: TimeToPublish,
         *,
         status: Callable[[], Sequence[StreamStatus]],
         status_interval_seconds: float,
     ) -> None:
         self._in_order = in_order
         self._publisher = publisher
-        self._meters = meters
-        self._trackers = trackers
+        self._outlets = outlets
         self._busy = busy
+        self._time_to_publish = time_to_publish
         self._status = status
         self._status_interval_seconds = status_interval_seconds
         self._next_tick = 0.0
@@ -56,21 +69,26 @@ class PublishStep:
     def _publish(self, batch: Batch) -> None:
         started = monotonic()
         for failed in batch.failed:
-            meter = self._meters[failed.frame.stream_id]
+            meter = self._outlets[failed.frame.stream_id].meter
             meter.dropped("infer", failed.stage, "failed", monotonic())
         for inferred in batch.inferred:
             self._publish_frame(inferred)
-        self._busy.add(started, monotonic())
+        ended = monotonic()
+        self._busy.add(started, ended)
+        self._time_to_publish.report(ended - batch.taken_at, ended)
 
     def _publish_frame(self, inferred: InferredFrame) -> None:
         frame = inferred.frame
-        meter = self._meters[frame.stream_id]
+        outlet = self._outlets[frame.stream_id]
+        meter, track = outlet.meter, outlet.track
         meter.ledger.move("infer", "publish")
         started = monotonic()
-        tracker = self._trackers.get(frame.stream_id)
-        tracks = tracker(inferred) if tracker else None
+        tracks = track(inferred) if track else None
         now = monotonic()
-        track_seconds = now - started if tracker else 0.0
+        if outlet.deadline_seconds is not None and now - frame.captured_at > outlet.deadline_seconds:
+            meter.dropped("publish", "publish", "deadline", now)
+            return
+        track_seconds = now - started if track else 0.0
         service = (
             frame.decode_seconds
             + inferred.preprocess_seconds

@@ -21,8 +21,8 @@ def frame_of(stream_id, index, received_at=None):
     return Frame(stream_id, 1, index, PLANES, Colour(), 0, 0.0, at, at, 0.0, "arrival", at)
 
 
-def batcher_of(batch_size=4, deadline=0.0, max_age=60.0, on_stale=lambda frame: None):
-    return Batcher(batch_size=batch_size, deadline_seconds=deadline, max_age_seconds=max_age, on_stale=on_stale)
+def batcher_of(batch_size=4, deadline=0.0, max_age=60.0, on_drop=lambda frame, reason: None):
+    return Batcher(batch_size=batch_size, deadline_seconds=deadline, max_age_seconds=max_age, on_drop=on_drop)
 
 
 def drain(batcher):
@@ -37,7 +37,7 @@ def drain(batcher):
 def test_every_frame_comes_out_once_and_each_stream_in_order(counts, batch_size):
     batcher = batcher_of(batch_size)
     for number, count in enumerate(counts):
-        queue = batcher.add_stream(str(number), capacity=12, policy="block")
+        queue = batcher.add_stream(capacity=12, policy="block")
         for index in range(count):
             queue.put(frame_of(str(number), index))
         queue.close()
@@ -54,7 +54,7 @@ def test_every_frame_comes_out_once_and_each_stream_in_order(counts, batch_size)
 @given(streams=st.integers(2, 8), batch_size=st.integers(1, 8))
 def test_a_stream_that_floods_gets_no_more_than_its_turn(streams, batch_size):
     batcher = batcher_of(batch_size)
-    queues = [batcher.add_stream(str(number), capacity=200, policy="block") for number in range(streams)]
+    queues = [batcher.add_stream(capacity=200, policy="block") for number in range(streams)]
     for index in range(200):
         queues[0].put(frame_of("0", index))
     for number in range(1, streams):
@@ -70,7 +70,7 @@ def test_a_stream_that_floods_gets_no_more_than_its_turn(streams, batch_size):
 
 def test_a_partial_batch_goes_when_its_deadline_is_over():
     batcher = batcher_of(batch_size=8, deadline=0.05)
-    queue = batcher.add_stream("a", capacity=8, policy="drop_oldest")
+    queue = batcher.add_stream(capacity=8, policy="drop_oldest")
     queue.put(frame_of("a", 0))
     started = time.monotonic()
     batch = batcher.take()
@@ -81,7 +81,7 @@ def test_a_partial_batch_goes_when_its_deadline_is_over():
 
 def test_a_full_batch_does_not_wait_for_the_deadline():
     batcher = batcher_of(batch_size=2, deadline=30)
-    queue = batcher.add_stream("a", capacity=8, policy="drop_oldest")
+    queue = batcher.add_stream(capacity=8, policy="drop_oldest")
     threading.Timer(0.05, lambda: queue.put(frame_of("a", 1))).start()
     queue.put(frame_of("a", 0))
     started = time.monotonic()
@@ -91,21 +91,21 @@ def test_a_full_batch_does_not_wait_for_the_deadline():
 
 def test_live_frames_that_are_too_old_are_handed_back_instead_of_inferred():
     expired = []
-    batcher = batcher_of(max_age=1.0, on_stale=expired.append)
-    live = batcher.add_stream("live", capacity=8, policy="drop_oldest")
-    file = batcher.add_stream("file", capacity=8, policy="block")
+    batcher = batcher_of(max_age=1.0, on_drop=lambda frame, reason: expired.append((frame, reason)))
+    live = batcher.add_stream(capacity=8, policy="drop_oldest")
+    file = batcher.add_stream(capacity=8, policy="block")
     live.put(frame_of("live", 0, monotonic() - 5))
     live.put(frame_of("live", 1))
     file.put(frame_of("file", 0, monotonic() - 5))
     taken = {(frame.stream_id, frame.index) for frame in batcher.take().frames}
     assert taken == {("live", 1), ("file", 0)}
-    assert [(frame.stream_id, frame.index) for frame in expired] == [("live", 0)]
+    assert [(frame.stream_id, frame.index, reason) for frame, reason in expired] == [("live", 0, "stale")]
 
 
 def test_a_burst_of_a_live_stream_loses_nothing():
     stale = []
-    batcher = batcher_of(batch_size=1, on_stale=stale.append)
-    queue = batcher.add_stream("a", capacity=8, policy="drop_oldest")
+    batcher = batcher_of(batch_size=1, on_drop=lambda frame, reason: stale.append(frame))
+    queue = batcher.add_stream(capacity=8, policy="drop_oldest")
     for index in range(8):
         queue.put(frame_of("a", index))
     assert [batcher.take().frames[0].index for _ in range(8)] == list(range(8))
@@ -114,8 +114,8 @@ def test_a_burst_of_a_live_stream_loses_nothing():
 
 def test_under_overload_the_freshest_frame_is_taken_and_the_late_ones_are_handed_back():
     stale = []
-    batcher = batcher_of(batch_size=1, on_stale=stale.append)
-    queue = batcher.add_stream("a", capacity=8, policy="drop_oldest")
+    batcher = batcher_of(batch_size=1, on_drop=lambda frame, reason: stale.append(frame))
+    queue = batcher.add_stream(capacity=8, policy="drop_oldest")
     waits, taken, evicted, index = [], [], [], 0
     until = monotonic() + 1.5
     while monotonic() < until:  # three frames arrive while one is run
@@ -135,7 +135,7 @@ def test_under_overload_the_freshest_frame_is_taken_and_the_late_ones_are_handed
 
 def test_taking_ends_once_every_stream_has_ended_and_no_more_will_join():
     batcher = batcher_of()
-    queue = batcher.add_stream("a", capacity=2, policy="block")
+    queue = batcher.add_stream(capacity=2, policy="block")
     ended = []
     slots = [threading.Thread(target=lambda: ended.append(batcher.take())) for _ in range(3)]
     for slot in slots:

@@ -1,0 +1,55 @@
+"""What a stream may ask for when there is not enough capacity for all. Plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """One stream's terms under overload."""
+
+    deadline_seconds: float | None = None
+    """Oldest that a published frame may be, from capture; None sets no bound."""
+    weight: float = 1.0
+    """Share of the capacity, against the weights of the others. Above 0."""
+    min_fps: float = 0.0
+    """Frames a second that it gets before anything is shared out by weight."""
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0:
+            raise ValueError(f"weight must be above 0, got {self.weight}")
+
+
+class TimeToPublish:
+    """How long a frame takes from being taken to being published, learned from the frames before it.
+
+    Mean plus mean deviation, of the last dozen batches. What was learned fades (by half each second without news): a
+    hiccup must not make every later frame seem hopeless. One thread reports, others may ask.
+    """
+
+    def __init__(self) -> None:
+        self._mean = self._deviation = 0.0
+        self._learned_at = float("-inf")
+
+    def report(self, seconds: float, now: float) -> None:
+        """One batch took so long; ``now`` is the monotonic clock."""
+        if self._learned_at == float("-inf"):
+            self._mean = seconds
+        else:
+            off = seconds - self._mean
+            self._mean += _NEW_SHARE * off
+            self._deviation += _NEW_SHARE * (abs(off) - self._deviation)
+        self._learned_at = now
+
+    def expected(self, now: float) -> float:
+        """Return the seconds that a frame taken at ``now`` will likely need; 0 before anything is known."""
+        silence = now - self._learned_at - _FRESH_SECONDS
+        seconds: float = self._mean + self._deviation
+        if silence > 0:
+            seconds *= 0.5**silence
+        return seconds
+
+
+_NEW_SHARE = 0.15
+_FRESH_SECONDS = 0.5

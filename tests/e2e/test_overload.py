@@ -1,0 +1,55 @@
+"""Overload is a policy: deadlines hold to the message, weights share, and every frame is accounted for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.onpace_process import balanced, run_with_summary
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+
+def run_cameras(
+    folder: Path, model: Path, cameras: dict[str, tuple[str, str]], extra: str = "", seconds: int = 8
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """Return the summary's streams by id, and the published detections. ``cameras``: id -> (url, further keys)."""
+    streams = "".join(f"  - {{id: {name}, url: '{url}'{keys}}}\n" for name, (url, keys) in cameras.items())
+    config = folder / "cameras.yaml"
+    config.write_text(
+        f"streams:\n{streams}infer: {{model: {model}, runtime: cpu}}\n{extra}\n"
+        f"publish: {{sinks: ['jsonl:{folder / 'out.jsonl'}'], status_interval: 200ms}}\n"
+    )
+    summary = run_with_summary(config, "--for", f"{seconds}s")
+    messages = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    return (
+        {stream["id"]: stream for stream in summary["streams"]},
+        [message for message in messages if message["kind"] == "detections"],
+    )
+
+
+def test_nothing_older_than_its_deadline_is_published(tmp_path, models, cameras, clip):
+    urls = [cameras.add_camera(f"c{number}", clip, fps=60).url for number in range(2)]
+    plans = {"tight": (urls[0], ", deadline: 300ms"), "loose": (urls[1], "")}
+    streams, messages = run_cameras(tmp_path, models / "working.onnx", plans)
+    ages = [message["age_seconds"] for message in messages if message["stream_id"] == "tight"]
+    assert ages, streams
+    assert max(ages) <= 0.3
+    assert streams["tight"]["age_seconds"]["max"] <= 0.3
+    assert all(balanced(stream) and not stream["in_flight"] for stream in streams.values())
+    assert streams["tight"]["verdict"] == "overloaded"
+
+
+def test_overloaded_cameras_share_by_weight(tmp_path, models, cameras, clip):
+    plans = {
+        f"w{weight}": (cameras.add_camera(f"w{weight}", clip, fps=60).url, f", weight: {weight}") for weight in (1, 3)
+    }
+    streams, messages = run_cameras(tmp_path, models / "working.onnx", plans)
+    assert all(balanced(stream) for stream in streams.values())
+    at = {name: [m["published_utc"] for m in messages if m["stream_id"] == name] for name in plans}
+    both = max(times[0] for times in at.values()) + 1.0, min(times[-1] for times in at.values())
+    heavy, light = (sum(both[0] <= time <= both[1] for time in at[name]) for name in ("w3", "w1"))
+    assert heavy / light == pytest.approx(3.0, rel=0.15)

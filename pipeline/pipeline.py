@@ -40,7 +40,6 @@ from pipeline.samples import find_model
 from pipeline.stage import StageThread
 from pipeline.supervisor import StreamSupervisor
 from pipeline.track.track_step import TrackStep
-from pipeline.track.tracker import open_tracker
 
 _log = logging.getLogger("onpace.pipeline")
 
@@ -83,6 +82,11 @@ class Pipeline:
         # source -> decode
         self.streams = {plan.stream_id: self._stream(plan) for plan in plans}
         self._batcher.close()
+        self._track = TrackStep.open(
+            {plan.stream_id: plan.tracker for plan in plans},
+            score_threshold=self.config.postprocess.score_threshold,
+            new_track_score=self.config.track.new_track_score,
+        )
         # preprocess -> infer -> postprocess
         self._slots = [self._slot(number, slot) for number, slot in enumerate(self.runtime.slots)]
         # track -> publish
@@ -164,6 +168,7 @@ class Pipeline:
                 iou_threshold=post.iou_threshold,
                 max_detections=post.max_detections,
                 classes=post.classes,
+                least_score=self._track.least_score,
             ),
             self._infer_busy,
         )
@@ -207,6 +212,7 @@ class Pipeline:
             self._in_order,
             self._publisher,
             {stream_id: _outlet(stream) for stream_id, stream in self.streams.items()},
+            self._track,
             self._publish_busy,
             self._batcher.time_to_publish,
             status=self.status,
@@ -225,6 +231,4 @@ class Pipeline:
 
 
 def _outlet(stream: StreamSupervisor) -> Outlet:
-    tracker = stream.plan.tracker
-    track = TrackStep(open_tracker(tracker)) if tracker != "off" else None
-    return Outlet(stream.meter, track, stream.plan.terms.deadline_seconds)
+    return Outlet(stream.meter, stream.plan.terms.deadline_seconds)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.clock import monotonic
-from pipeline.infer.batch import Batch, InferredFrame
+from pipeline.infer.batch import Batch
 from pipeline.infer.in_order import InOrder
 from pipeline.infer.terms import TimeToPublish
 from pipeline.keepup.load import BusyClock
@@ -14,7 +14,7 @@ from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.status import StreamStatus
 from pipeline.publish.messages import SCHEMA_VERSION, StatusMessage
 from pipeline.publish.publisher import Publisher
-from pipeline.track.track_step import TrackStep
+from pipeline.track.track_step import TrackedFrame, TrackStep
 
 _TICK_SECONDS = 0.1
 
@@ -24,8 +24,6 @@ class Outlet:
     """What one stream's results pass on their way out."""
 
     meter: StreamMeter
-    track: TrackStep | None = None
-    """None: tracking is off."""
     deadline_seconds: float | None = None
     """Frames older than this, from capture, are dropped instead of published."""
 
@@ -38,6 +36,7 @@ class PublishStep:
         in_order: InOrder,
         publisher: Publisher,
         outlets: Mapping[str, Outlet],
+        track: TrackStep,
         busy: BusyClock,
         time_to_publish: TimeToPublish,
         *,
@@ -47,6 +46,7 @@ class PublishStep:
         self._in_order = in_order
         self._publisher = publisher
         self._outlets = outlets
+        self._track = track
         self._busy = busy
         self._time_to_publish = time_to_publish
         self._status = status
@@ -72,32 +72,32 @@ class PublishStep:
             meter = self._outlets[failed.frame.stream_id].meter
             meter.dropped("infer", failed.stage, "failed", monotonic())
         for inferred in batch.inferred:
-            self._publish_frame(inferred)
+            self._outlets[inferred.frame.stream_id].meter.ledger.move("infer", "publish")
+        for tracked in self._track(batch.inferred):
+            self._publish_frame(tracked)
         ended = monotonic()
         self._busy.add(started, ended)
         self._time_to_publish.report(ended - batch.taken_at, ended)
 
-    def _publish_frame(self, inferred: InferredFrame) -> None:
-        frame = inferred.frame
+    def _publish_frame(self, tracked: TrackedFrame) -> None:
+        inferred, frame = tracked.inferred, tracked.inferred.frame
         outlet = self._outlets[frame.stream_id]
-        meter, track = outlet.meter, outlet.track
-        meter.ledger.move("infer", "publish")
-        started = monotonic()
-        tracks = track(inferred) if track else None
+        meter = outlet.meter
         now = monotonic()
         if outlet.deadline_seconds is not None and now - frame.captured_at > outlet.deadline_seconds:
             meter.dropped("publish", "publish", "deadline", now)
             return
-        track_seconds = now - started if track else 0.0
         service = (
             frame.decode_seconds
             + inferred.preprocess_seconds
             + inferred.infer_seconds
             + inferred.postprocess_seconds
-            + track_seconds
+            + tracked.seconds
         )
         wait = max(0.0, now - frame.received_at - service)
-        self._publisher.publish(inferred, wait_seconds=wait, track_seconds=track_seconds, tracks=tracks, now=now)
+        self._publisher.publish(
+            inferred, wait_seconds=wait, track_seconds=tracked.seconds, tracks=tracked.tracks, now=now
+        )
         meter.published(
             now,
             age_seconds=now - frame.captured_at,

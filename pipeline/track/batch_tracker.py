@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,7 @@ class BaseTracker:
     """State and bookkeeping of one stream. Subclasses say who takes which detection."""
 
     rows = ROWS
+    trusted_share: ClassVar[float] = 0.0
 
     def __init__(self, options: TrackerOptions) -> None:
         self._options = options
@@ -80,11 +81,12 @@ class BaseTracker:
         self._last_id = 0
         self.reset()
 
-    # What a subclass gives. Both act on a whole batch, so they must not use this tracker's own state.
-
-    def _least_score(self) -> float:
+    @property
+    def least_score(self) -> float:
         """Detections below this score are not looked at."""
-        raise NotImplementedError
+        return self._options.high_score
+
+    # What a subclass gives. All act on a whole batch, so they must not use this tracker's own state.
 
     def _associate(self, scene: Scene, found: Arranged) -> tuple[Index, Index]:
         """Return who takes what: columns of ``scene`` and columns of ``found``, none twice."""
@@ -140,7 +142,7 @@ class BaseTracker:
         frames: Sequence[tuple[FloatArray, FloatArray, IntArray]],
         times_seconds: Sequence[float],
     ) -> list[Tracks]:
-        found = arrange(frames, self._least_score())
+        found = arrange(frames, self.least_score)
         times = [tracker._step_to(time) for tracker, time in zip(trackers, times_seconds, strict=True)]
         scene = self._gather(trackers, times)
         tracks, detections = self._associate(scene, found)

@@ -35,12 +35,15 @@ class ByteTracker(BaseTracker):
     tentative tracks take what trusted detections remain. Each round is an exact matching by IoU within one class.
     """
 
+    trusted_share = 0.2  # so that there are doubtful detections at any score threshold
     _options: ByteTrackOptions
 
     def __init__(self, **options: Any) -> None:
         super().__init__(ByteTrackOptions(**options))
 
-    def _least_score(self) -> float:
+    @property
+    def least_score(self) -> float:
+        """Detections below this score are not looked at."""
         return min(self._options.low_score, self._options.high_score)
 
     def _associate(self, scene: Scene, found: Arranged) -> tuple[Index, Index]:

@@ -62,9 +62,6 @@ class OcSortTracker(BaseTracker):
     def __init__(self, **options: Any) -> None:
         super().__init__(OcSortOptions(**options))
 
-    def _least_score(self) -> float:
-        return self._options.high_score
-
     def _begin(self, state: Floats, boxes: Floats) -> None:
         self._motion.begin(state, boxes)
         state[_OBSERVED] = boxes

@@ -1,22 +1,110 @@
-"""The track stage of one stream: gives its detections identities, anew in every epoch."""
+"""The track stage: gives the detections of all streams identities, anew in every epoch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.clock import monotonic
+from pipeline.detections import Detections
 from pipeline.infer.batch import InferredFrame
-from pipeline.track.tracker import Tracker, Tracks
+from pipeline.track.tracker import CONFIRMED, Tracker, Tracks, fit_scores, open_tracker, update_many
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedFrame:
+    """One frame with what may be published of it."""
+
+    inferred: InferredFrame
+    """Its detections reach the score threshold or belong to a confirmed track."""
+    tracks: Tracks | None
+    """None where the stream is not tracked. ``detection_index`` counts the detections beside it."""
+    seconds: float
+    """What tracking took. Frames of several streams that were tracked together waited for each other."""
 
 
 class TrackStep:
-    """Feeds one stream's frames to its tracker. Passive and not thread-safe."""
+    """Feeds frames to the trackers of their streams. Passive and not thread-safe."""
 
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
-        self._epoch: int | None = None
+    def __init__(self, trackers: Mapping[str, Tracker], *, score_threshold: float) -> None:
+        """``trackers``: stream id -> its tracker; streams that are not tracked are not in it."""
+        self._trackers = dict(trackers)
+        self._score_threshold = score_threshold
+        self._epochs: dict[str, int] = {}
 
-    def __call__(self, inferred: InferredFrame) -> Tracks:
-        """Return the tracks of one inferred frame. A new epoch is a new story: no identity survives it."""
-        frame, found = inferred.frame, inferred.detections
-        if frame.epoch != self._epoch:
-            self._tracker.reset()
-            self._epoch = frame.epoch
-        return self._tracker.update(found.xyxy, found.scores, found.class_ids, frame.pts_seconds)
+    @classmethod
+    def open(
+        cls, names: Mapping[str, str], *, score_threshold: float, new_track_score: float | None = None
+    ) -> TrackStep:
+        """Open each stream's tracker by its name ("off": none), with scores that fit ``score_threshold``."""
+        trackers = {
+            stream_id: open_tracker(name, **fit_scores(name, score_threshold, new_track_score))
+            for stream_id, name in names.items()
+            if name != "off"
+        }
+        return cls(trackers, score_threshold=score_threshold)
+
+    @property
+    def least_score(self) -> float:
+        """The lowest score of use here: some tracker looks below the score threshold, or nobody does."""
+        return min([self._score_threshold, *(tracker.least_score for tracker in self._trackers.values())])
+
+    def __call__(self, frames: Sequence[InferredFrame]) -> Iterator[TrackedFrame]:
+        """Track frames in their order; those of different streams in a row together, which costs far less.
+
+        A new epoch is a new story: no identity survives it.
+        """
+        for together in _without_repeats(frames):
+            started = monotonic()
+            tracked = [one for one in together if one.frame.stream_id in self._trackers]
+            for inferred in tracked:
+                self._begin_epoch(inferred.frame.stream_id, inferred.frame.epoch)
+            updated = update_many(
+                [self._trackers[one.frame.stream_id] for one in tracked],
+                [one.detections for one in tracked],
+                [one.frame.pts_seconds for one in tracked],
+            )
+            tracks_of = {one.frame.stream_id: tracks for one, tracks in zip(tracked, updated, strict=True)}
+            seconds = monotonic() - started
+            for inferred in together:
+                tracks = tracks_of.get(inferred.frame.stream_id)
+                found, tracks = _publishable(inferred.detections, tracks, self._score_threshold)
+                yield TrackedFrame(replace(inferred, detections=found), tracks, 0.0 if tracks is None else seconds)
+
+    def _begin_epoch(self, stream_id: str, epoch: int) -> None:
+        if self._epochs.get(stream_id) != epoch:
+            self._trackers[stream_id].reset()
+            self._epochs[stream_id] = epoch
+
+
+def _without_repeats(frames: Sequence[InferredFrame]) -> Iterator[list[InferredFrame]]:
+    """Cut ``frames`` into runs in which no stream comes twice: its frames are tracked one after the other."""
+    run: dict[str, InferredFrame] = {}
+    for inferred in frames:
+        if inferred.frame.stream_id in run:
+            yield list(run.values())
+            run = {}
+        run[inferred.frame.stream_id] = inferred
+    if run:
+        yield list(run.values())
+
+
+def _publishable(found: Detections, tracks: Tracks | None, score_threshold: float) -> tuple[Detections, Tracks | None]:
+    """Leave out doubtful detections, kept for trackers alone, unless a confirmed track vouches for them."""
+    stays = found.scores >= score_threshold
+    if tracks is not None:
+        vouched = tracks.detection_index[tracks.states == CONFIRMED]
+        stays[vouched[vouched >= 0]] = True
+    if stays.all():
+        return found, tracks
+    kept = Detections(found.xyxy[stays], found.scores[stays], found.class_ids[stays], found.truncated)
+    if tracks is None:
+        return kept, None
+    rows = tracks.detection_index
+    told = (rows < 0) | stays[rows]
+    tracks = tracks.take(told)
+    moved = (np.cumsum(stays) - 1).astype(np.int32)
+    rows = tracks.detection_index
+    return kept, replace(tracks, detection_index=np.where(rows < 0, -1, moved[rows]).astype(np.int32))

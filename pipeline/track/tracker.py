@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, runtime_checkable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,12 +48,23 @@ class Tracks:
     def __len__(self) -> int:
         return len(self.track_ids)
 
+    def take(self, which: NDArray[np.bool_]) -> Tracks:
+        """Return the tracks where ``which [T]`` is true."""
+        return Tracks(*(getattr(self, field.name)[which] for field in fields(self)))
+
 
 class Tracker(Protocol):
     """Gives the objects of one stream identities.
 
     Passive: starts no thread, keeps no frame. Not thread-safe: one per stream. State is bounded.
     """
+
+    trusted_share: ClassVar[float]
+    """Where it should begin to trust detections: this far from the detector's score threshold (0) to 1 (1)."""
+
+    @property
+    def least_score(self) -> float:
+        """Detections below this score are not looked at."""
 
     def update(self, xyxy: FloatArray, scores: FloatArray, class_ids: IntArray, time_seconds: float) -> Tracks:
         """Take in one inferred frame and return its tracks.
@@ -85,12 +96,28 @@ class BatchedTracker(Tracker, Protocol):
 
 def open_tracker(name: str, **options: Any) -> Tracker:
     """Return a new tracker by its name in ``TRACKERS``. ``options`` are the fields of its options class."""
+    tracker: Tracker = _tracker_class(name)(**options)
+    return tracker
+
+
+def fit_scores(name: str, score_threshold: float, new_track_score: float | None = None) -> dict[str, float]:
+    """Return the score options of tracker ``name`` that fit a detector used from ``score_threshold`` up.
+
+    A track begins with a detection halfway from the threshold to 1, or at ``new_track_score``, but never with one that
+    is not published. At a threshold of 0.25, usual for small detectors, that is 0.63, and ByteTrack trusts from 0.4.
+    """
+    rest = 1.0 - score_threshold
+    new = score_threshold + 0.5 * rest if new_track_score is None else max(new_track_score, score_threshold)
+    trusted = score_threshold + _tracker_class(name).trusted_share * rest
+    return {"high_score": min(trusted, new), "new_track_score": new}
+
+
+def _tracker_class(name: str) -> Any:
     target = TRACKERS.get(name)
     if target is None:
         raise ConfigError(f"tracker '{name}' is unknown. Known: {', '.join(TRACKERS)}.")
     module_name, class_name = target.split(":")
-    tracker: Tracker = getattr(importlib.import_module(module_name), class_name)(**options)
-    return tracker
+    return getattr(importlib.import_module(module_name), class_name)
 
 
 def update_many(

@@ -9,21 +9,21 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import cv2
 import typer
 
 from pipeline.cli.live import live_view
+from pipeline.cli.model_facts import HELP, parse_facts
 from pipeline.cli.summary import print_summary, summarise
+from pipeline.cli.targets import config_of
 from pipeline.clock import monotonic
-from pipeline.config.load import config_from_mapping, load_config
 from pipeline.config.sections import Config, parse_duration
 from pipeline.errors import ConfigError
 from pipeline.pipeline import Pipeline
-from pipeline.samples import find_sample
 
 _REFRESH_SECONDS = 0.25
 
@@ -37,6 +37,7 @@ def run(
         ),
     ],
     model: Annotated[str | None, typer.Option(help="ONNX detector; needed when sources are given.")] = None,
+    facts: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=HELP)] = None,
     runtime: Annotated[str | None, typer.Option(help="auto or cpu.")] = None,
     sink: Annotated[
         list[str] | None, typer.Option(help="zmq:tcp://127.0.0.1:5555 or jsonl:out.jsonl; may be repeated.")
@@ -57,7 +58,15 @@ def run(
     """
     _set_up_logging(log_level)
     prepare_process()
-    config = _configuration(targets, model, runtime, sink or [], realtime, loop)
+    config = config_of(
+        targets,
+        model=model,
+        facts=parse_facts(facts or []),
+        runtime=runtime,
+        sinks=sink or [],
+        realtime=realtime,
+        loop=loop,
+    )
     seconds = _seconds(duration)
     if summary is not None and not summary.absolute().parent.is_dir():
         raise ConfigError(f"--summary {summary}: the folder does not exist. Make it first.")
@@ -109,39 +118,6 @@ def _stop_on_signals(pipeline: Pipeline) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _configuration(
-    targets: list[str], model: str | None, runtime: str | None, sinks: list[str], realtime: bool, loop: bool
-) -> Config:
-    if len(targets) == 1 and targets[0].endswith((".yaml", ".yml")):
-        if model or sinks or realtime or loop:
-            raise ConfigError(f"{targets[0]} is a configuration: --model, --sink, --realtime and --loop belong in it.")
-        path = find_sample(targets[0]) if targets[0].startswith("sample:") else Path(targets[0])
-        config = load_config(path)
-        if runtime is None:
-            return config
-        return config.model_copy(update={"infer": config.infer.model_copy(update={"runtime": runtime})})
-    if model is None:
-        raise ConfigError(f"{targets[0]}: give a detector with --model FILE.onnx, or a configuration ending in .yaml.")
-    streams = [
-        {"id": stream_id, "url": url, "realtime": realtime, "loop": loop}
-        for stream_id, url in zip(_stream_ids(targets), targets, strict=True)
-    ]
-    infer: dict[str, Any] = {"model": model, **({"runtime": runtime} if runtime else {})}
-    return config_from_mapping({"streams": streams, "infer": infer, "publish": {"sinks": sinks}}, origin="command line")
-
-
-def _stream_ids(urls: list[str]) -> list[str]:
-    """Name streams by what tells them apart: the last part of the address, numbered where that repeats."""
-    names = []
-    for url in urls:
-        last = url.rstrip("/").rpartition("/")[2].partition("?")[0]
-        last = last.removeprefix("sample:").removeprefix("file:").removeprefix("images:")
-        stem = PurePosixPath(last).stem if PurePosixPath(last).suffix else last
-        name = "".join(c if c.isalnum() or c in "_.-" else "-" for c in stem).strip("-.") or "stream"
-        names.append(name[:48])
-    return [name if names.count(name) == 1 else f"{name}-{number + 1}" for number, name in enumerate(names)]
 
 
 def prepare_process() -> None:

@@ -138,6 +138,8 @@ class InferSection(Section):
 
     model: str = Field(min_length=1)
     """The detector, an ONNX file: a path, relative to this file, or sample:NAME."""
+    facts: dict[str, Any] = {}
+    """What is stated about the model where its file does not say it, or says it wrongly."""
     runtime: Literal["auto", "cpu"] = "auto"
     """What runs the model. auto takes the fastest that works on this machine."""
     prefer: Literal["auto", "latency", "throughput"] = "auto"

@@ -58,7 +58,7 @@ class Pipeline:
         """What ended the pipeline early; None while it runs and after a proper end."""
         self._lock = threading.Lock()
         model = find_model(config.infer.model)
-        self.spec = read_model_spec(model)
+        self.spec = read_model_spec(model, config.infer.facts)
         with ExitStack() as opened:  # gives back what is open when something after it fails
             # Before the model is loaded and warmed up: subscribers that wait already miss nothing.
             self._publisher = opened.enter_context(closing(self._open_publisher()))

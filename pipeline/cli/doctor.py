@@ -29,6 +29,7 @@ PACKAGES = {  # distribution -> module, as in pyproject.toml
     "pyzmq": "zmq",
     "pydantic": "pydantic",
     "PyYAML": "yaml",
+    "prometheus-client": "prometheus_client",
     "typer": "typer",
     "rich": "rich",
 }

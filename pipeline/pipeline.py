@@ -29,6 +29,8 @@ from pipeline.keepup.load import BusyClock, StageLoad
 from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.settings import KeepupSettings
 from pipeline.keepup.status import StreamStatus
+from pipeline.metrics.frame_times import FrameTimes
+from pipeline.metrics.metrics import Metrics
 from pipeline.plan import StreamPlan, plan_stream
 from pipeline.postprocess.head import open_head
 from pipeline.postprocess.postprocess import Postprocess
@@ -57,14 +59,18 @@ class Pipeline:
         self.failure: BaseException | None = None
         """What ended the pipeline early; None while it runs and after a proper end."""
         self._lock = threading.Lock()
+        self._stopping = False
         model = find_model(config.infer.model)
         self.spec = read_model_spec(model, config.infer.facts)
         with ExitStack() as opened:  # gives back what is open when something after it fails
+            # First of all: what takes long to load can be asked meanwhile whether it is ready.
+            self.metrics = opened.enter_context(closing(Metrics(config.metrics.listen)))
             # Before the model is loaded and warmed up: subscribers that wait already miss nothing.
             self._publisher = opened.enter_context(closing(self._open_publisher()))
             self.runtime = opened.enter_context(self._open_runtime(model, plans))
             self._wire(plans)
             opened.pop_all()
+        self.metrics.watch(self)
 
     def _wire(self, plans: Sequence[StreamPlan]) -> None:
         keepup = self.config.keepup
@@ -90,7 +96,9 @@ class Pipeline:
         # preprocess -> infer -> postprocess
         self._slots = [self._slot(number, slot) for number, slot in enumerate(self.runtime.slots)]
         # track -> publish
-        self._publish = StageThread("publish", self._publishing().run, on_failure=self._failed)
+        self.times = FrameTimes(self.streams)
+        self._publishing = self._publish_step()
+        self._publish = StageThread("publish", self._publishing.run, on_failure=self._failed)
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -103,6 +111,7 @@ class Pipeline:
 
     def stop(self) -> None:
         """Ask every stream to end. What was received already is still inferred and published: ``wait`` for it."""
+        self._stopping = True
         for stream in self.streams.values():
             stream.stop()
 
@@ -114,6 +123,7 @@ class Pipeline:
                 _log.error("%s did not end within 5 s", thread.name)
         self._publisher.close()
         self.runtime.close()
+        self.metrics.close()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -144,6 +154,19 @@ class Pipeline:
     def sinks_lost(self) -> dict[str, int]:
         """Sink address -> messages that the sink could not hand on."""
         return self._publisher.lost
+
+    @property
+    def model_and_runtime(self) -> tuple[str, str]:
+        """The model's name, and what runs it."""
+        return self.spec.name, self.runtime.name
+
+    def ticked_at(self) -> float | None:
+        """Monotonic seconds when the publish thread last came round; None before it starts and after it ended."""
+        return self._publishing.ticked_at
+
+    def draining(self) -> bool:
+        """Whether it was asked to stop, or has ended."""
+        return self._stopping
 
     def _threads(self) -> list[StageThread]:
         """Every thread, in the way of a frame."""
@@ -207,7 +230,7 @@ class Pipeline:
             status_interval=publish.status_interval,
         )
 
-    def _publishing(self) -> PublishStep:
+    def _publish_step(self) -> PublishStep:
         return PublishStep(
             self._in_order,
             self._publisher,
@@ -216,6 +239,7 @@ class Pipeline:
             self._publish_busy,
             self._batcher.time_to_publish,
             status=self.status,
+            times=self.times,
             status_interval_seconds=self.config.publish.status_interval,
         )
 

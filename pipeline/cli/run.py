@@ -21,7 +21,7 @@ from pipeline.cli.model_facts import HELP, parse_facts
 from pipeline.cli.summary import print_summary, summarise
 from pipeline.cli.targets import config_of
 from pipeline.clock import monotonic
-from pipeline.config.sections import Config, parse_duration
+from pipeline.config.sections import Config, MetricsSection, parse_duration, parse_listen
 from pipeline.errors import ConfigError
 from pipeline.pipeline import Pipeline
 
@@ -50,6 +50,9 @@ def run(
     require_pace: Annotated[
         bool, typer.Option("--require-pace", help="Exit with 3 when a stream did not keep pace.")
     ] = False,
+    metrics: Annotated[
+        str | None, typer.Option(help="Serve /metrics, /livez, /readyz, /healthz: 127.0.0.1:9464.")
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> int:
     """Decode, detect, publish, and judge whether the frame rate keeps up.
@@ -67,6 +70,8 @@ def run(
         realtime=realtime,
         loop=loop,
     )
+    if metrics is not None:
+        config = config.model_copy(update={"metrics": MetricsSection(listen=_listen(metrics))})
     seconds = _seconds(duration)
     if summary is not None and not summary.absolute().parent.is_dir():
         raise ConfigError(f"--summary {summary}: the folder does not exist. Make it first.")
@@ -133,6 +138,13 @@ def _seconds(duration: str | None) -> float | None:
         return parse_duration(duration)
     except ValueError as error:
         raise ConfigError(f"--for {duration}: {error}.") from error
+
+
+def _listen(address: str) -> str:
+    try:
+        return parse_listen(address)
+    except ValueError as error:
+        raise ConfigError(f"--metrics {address}: {error}.") from error
 
 
 def _set_up_logging(level: str) -> None:

@@ -12,6 +12,7 @@ from pipeline.infer.terms import TimeToPublish
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.status import StreamStatus
+from pipeline.metrics.frame_times import FrameTimes
 from pipeline.publish.messages import SCHEMA_VERSION, StatusMessage
 from pipeline.publish.publisher import Publisher
 from pipeline.track.track_step import TrackedFrame, TrackStep
@@ -41,6 +42,7 @@ class PublishStep:
         time_to_publish: TimeToPublish,
         *,
         status: Callable[[], Sequence[StreamStatus]],
+        times: FrameTimes,
         status_interval_seconds: float,
     ) -> None:
         self._in_order = in_order
@@ -49,7 +51,10 @@ class PublishStep:
         self._track = track
         self._busy = busy
         self._time_to_publish = time_to_publish
+        self.ticked_at: float | None = None
+        """Monotonic seconds when ``run`` last came round; None while it does not run."""
         self._status = status
+        self._times = times
         self._status_interval_seconds = status_interval_seconds
         self._next_tick = 0.0
         self._next_status = 0.0
@@ -57,6 +62,7 @@ class PublishStep:
     def run(self) -> None:
         """Publish until nothing more comes, then say so in a last status of every stream."""
         try:
+            self.ticked_at = monotonic()
             while not self._in_order.finished:
                 batch = self._in_order.take(_TICK_SECONDS)
                 if batch is not None:
@@ -64,6 +70,7 @@ class PublishStep:
                 self._tick()
             self._publish_status()
         finally:
+            self.ticked_at = None
             self._publisher.close()
 
     def _publish(self, batch: Batch) -> None:
@@ -105,9 +112,16 @@ class PublishStep:
             service_seconds=service,
             capture_clock=frame.capture_clock,
         )
+        self._times.record(
+            inferred,
+            age_seconds=now - frame.captured_at,
+            wait_seconds=wait,
+            track_seconds=tracked.seconds or None,
+            publish_seconds=monotonic() - now,
+        )
 
     def _tick(self) -> None:
-        now = monotonic()
+        now = self.ticked_at = monotonic()
         if now < self._next_tick:
             return
         self._next_tick = now + _TICK_SECONDS

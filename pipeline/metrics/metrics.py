@@ -1,0 +1,33 @@
+"""One pipeline's metrics and health: a registry of its own, and the server that shows both where one is asked for."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from pipeline.metrics.collector import PipelineCollector
+from pipeline.metrics.health import Health
+from pipeline.metrics.http_server import MetricsServer
+from pipeline.metrics.watched import Watched
+
+
+class Metrics:
+    """Made before the pipeline is: what takes long to load can already be asked whether it is ready."""
+
+    def __init__(self, listen: str | None) -> None:
+        """``listen``: HOST:PORT, or None for no server. Raises UrlError where the address cannot be had."""
+        self._watched: Watched | None = None
+        self.registry = CollectorRegistry(auto_describe=False)
+        """Nothing global: two pipelines in one process have two."""
+        self.registry.register(PipelineCollector(lambda: self._watched))
+        ProcessCollector(registry=self.registry)
+        self.health = Health(lambda: self._watched)
+        self.server = None if listen is None else MetricsServer(listen, self.registry, self.health)
+
+    def watch(self, watched: Watched) -> None:
+        """The pipeline is made: from now on it is asked."""
+        self._watched = watched
+
+    def close(self) -> None:
+        """End the server. Closing twice is safe."""
+        if self.server is not None:
+            self.server.close()

@@ -14,6 +14,7 @@ from pipeline.errors import Cause, SourceError
 from pipeline.frame import Frame, Packet, StreamInfo
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
+from pipeline.keepup.picture_watch import PictureWatch
 from pipeline.source.source import Source
 
 _SMALLEST_STEP_SECONDS = 0.001
@@ -67,6 +68,7 @@ class Capture:
         self._source = source
         self._decoder = decoder
         self._on_first_picture = on_first_picture
+        self._watch = PictureWatch() if info.live else None
         self._held = 0  # packets inside the decoder that have not come out as pictures
         self._first_pts: float | None = None
         self._last_pts = -_SMALLEST_STEP_SECONDS
@@ -126,10 +128,17 @@ class Capture:
             if not self.pictures:
                 self._on_first_picture()
             self.pictures += 1
+            if self._watch is not None:
+                self._look(self._watch, picture, now)
             self._meter.ledger.move("decode", "queue")
             for evicted in self._context.queue.put(frame, self._stopping):
                 reason = "stopped" if evicted is frame else "queue_full"
                 self._meter.dropped("queue", "decode", reason, now)
+
+    def _look(self, watch: PictureWatch, picture: Picture, now: float) -> None:
+        keyframe = getattr(picture.packet.payload, "is_keyframe", True)  # what is no coded packet depends on no other
+        if watch.look(picture.planes[0], now, keyframe=keyframe, full_range=picture.colour.full_range):
+            self._meter.pictured(watch.state, now)
 
     def _frame(self, picture: Picture, now: float, decode_seconds: float) -> Frame:
         packet = picture.packet

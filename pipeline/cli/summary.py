@@ -29,6 +29,8 @@ VERDICT_STYLES = {
     "falling_behind": "yellow",
     "overloaded": "red",
     "reconnecting": "yellow",
+    "black": "red",
+    "frozen": "red",
     "stalled": "red",
     "offline": "red",
 }

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pipeline.errors import Cause
 from pipeline.keepup.load import StageLoad
+from pipeline.keepup.picture_watch import BLACK_SECONDS, FROZEN_SECONDS, PictureState
 from pipeline.keepup.settings import KeepupSettings
 
 BUSY = 0.85
@@ -111,6 +112,13 @@ def given_up_cause(stage: str, reason: str, silent_seconds: float) -> CauseLine:
 def silent_cause(silent_seconds: float, *, live: bool) -> CauseLine:
     """Return why nothing enters although the stream is connected."""
     return CauseLine("camera", f"{'camera' if live else 'source'} delivers nothing for {silent_seconds:.1f} s")
+
+
+def picture_cause(state: PictureState) -> CauseLine:
+    """Return what is wrong with pictures that arrive."""
+    if state == "black":
+        return CauseLine("camera", f"pictures are black for {BLACK_SECONDS:.0f} s or more (lens covered, no light?)")
+    return CauseLine("camera", f"pictures arrive, but do not change for {FROZEN_SECONDS:.0f} s or more (camera hangs?)")
 
 
 def slow_camera_cause(evidence: Evidence) -> CauseLine:

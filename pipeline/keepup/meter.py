@@ -14,6 +14,7 @@ from pipeline.keepup.connection import Connection, State
 from pipeline.keepup.histogram import Histogram, merged
 from pipeline.keepup.ledger import Ledger, LedgerSnapshot, Place
 from pipeline.keepup.load import StageLoad
+from pipeline.keepup.picture_watch import PictureState
 from pipeline.keepup.settings import LONG_WINDOWS, OVERLOAD_REASONS, KeepupSettings
 from pipeline.keepup.status import LifetimeFigures, StreamStatus, final_verdict
 from pipeline.keepup.verdict import Measurement, Pace, age_growth
@@ -90,6 +91,7 @@ class StreamMeter:
         self._waiting_since: float | None = None
         """Since when frames come in and none is published."""
         self._last_drop = ("", "")
+        self._pictures: PictureState = ""
         self._shown: tuple[Verdict, float] = ("starting", float("-inf"))
 
     def connection(self, state: State, now: float, *, cause: Cause | None = None, error: str = "") -> None:
@@ -105,6 +107,13 @@ class StreamMeter:
                 self._starting = True
                 self._last_published = None
                 self._waiting_since = now if self._open else None
+                self._pictures = ""
+            self._judge(now)
+
+    def pictured(self, state: PictureState, now: float) -> None:
+        """What the connection's pictures show changed. Changes the verdict at once: whoever reports it was patient."""
+        with self._lock:
+            self._pictures = state
             self._judge(now)
 
     def arrived(self, received_at: float) -> None:
@@ -235,6 +244,8 @@ class StreamMeter:
             self._starting = self._starting and self._is_starting(now, cadence)
             if self._starting and verdict != "stalled":
                 verdict = "starting"
+            if self._pictures and verdict != "stalled":
+                verdict = self._pictures
         if verdict != self._shown[0]:
             self._shown = (verdict, now)
 
@@ -345,6 +356,8 @@ class StreamMeter:
             return self._connection.cause()
         if verdict == "stalled":
             return self._stall(loads, now) or CauseLine("", "frames flow again, after a stall")
+        if verdict in ("frozen", "black"):
+            return causes.picture_cause(self._pictures)
         if verdict in ("falling_behind", "overloaded"):
             return causes.pace_cause(loads, evidence, self._settings)
         if verdict == "keeping_up" and self.live:

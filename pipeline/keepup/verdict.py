@@ -38,6 +38,8 @@ SEVERITY: tuple[Verdict, ...] = (
     "falling_behind",
     "overloaded",
     "reconnecting",
+    "black",
+    "frozen",
     "stalled",
     "offline",
 )

@@ -29,6 +29,8 @@ Verdict = Literal[
     "reconnecting",
     "offline",
     "ended",
+    "frozen",
+    "black",
 ]
 
 

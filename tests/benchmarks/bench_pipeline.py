@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.helpers.test_data import test_data
+from tests.helpers.test_data import data_folder
 from tests.helpers.tiny_onnx import do_nothing_detector
 
 VIDEO = "videos/one-by-one-person-detection.mp4"
@@ -108,8 +108,11 @@ def main() -> None:
         f"{'pipeline fps / ...':58} {'ratio':>6} {'min':>5} {'max':>5} {'floor':>6} {'aim':>5} {'fps':>7} {'RSS MB':>7}"
     )
     results = []
+    data = data_folder()
+    if not data.is_dir():
+        raise SystemExit(f"no test data at {data}; set ONPACE_TEST_DATA to the folder that holds videos/ and models/")
     with tempfile.TemporaryDirectory() as folder:
-        for row in rows(test_data(), Path(folder)):
+        for row in rows(data, Path(folder)):
             if arguments.only not in row.name:
                 continue
             result = compare(row, arguments.rounds, arguments.seconds)

@@ -156,7 +156,7 @@ class PostprocessSection(Section):
     """From outputs to boxes."""
 
     score_threshold: Number = Field(0.25, ge=0.0, le=1.0)
-    """Detections that score less are left out."""
+    """Detections that score less are left out, except those of a confirmed track."""
     iou_threshold: Number = Field(0.5, ge=0.0, le=1.0)
     """Of two boxes of a class that overlap more (intersection over union), the lower-scoring one is left out."""
     max_detections: Whole = Field(300, ge=1, le=10_000)

@@ -9,10 +9,12 @@ from tests.helpers.tiny_onnx import PlantedBox, colour_detector, do_nothing_dete
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """A folder of detectors: nothing, planted, working, colours."""
+    """A folder of detectors: nothing, planted, doubtful, working, colours."""
     folder = tmp_path_factory.mktemp("models")
     do_nothing_detector(folder / "nothing.onnx", size=(160, 96))
     planted_detector(folder / "planted.onnx", (320, 320), [PlantedBox((80, 100, 160, 220))])
+    doubtful = PlantedBox((200, 100, 280, 220), score=0.15)
+    planted_detector(folder / "doubtful.onnx", (320, 320), [PlantedBox((80, 100, 160, 220)), doubtful])
     working_detector(folder / "working.onnx", layers=40)
     colour_detector(folder / "colours.onnx")
     return folder

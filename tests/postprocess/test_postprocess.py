@@ -79,3 +79,19 @@ def test_classes_are_kept_by_name_or_id(tmp_path):
         Postprocess(spec, open_head(spec), **settings, classes=["whit"])
     with pytest.raises(ConfigError, match="classes: 4: model m has class ids 0 to 3"):
         Postprocess(spec, open_head(spec), **settings, classes=[4])
+
+
+def test_doubtful_boxes_kept_for_a_tracker_come_last_and_change_nothing_above_them(tmp_path):
+    sure = [PlantedBox((10 + 30 * i, 80, 30 + 30 * i, 100), 0, 0.3 + 0.05 * i) for i in range(4)]
+    doubtful = [PlantedBox((10 + 30 * i, 180, 30 + 30 * i, 200), 0, 0.12) for i in range(4)]
+    over = [PlantedBox((11, 81, 30, 100), 0, 0.2)]  # suppressed by the first sure one
+    geometry = Letterbox.fit(SOURCE, Size(*SIZE))
+    plain = step(tmp_path)(outputs(sure + doubtful + over), 0, geometry)
+    kept = step(tmp_path, least_score=0.1)(outputs(sure + doubtful + over), 0, geometry)
+    assert len(kept) == 8
+    np.testing.assert_array_equal(kept.xyxy[:4], plain.xyxy)
+    assert kept.scores[4:].tolist() == pytest.approx([0.12] * 4)
+    few = step(tmp_path, least_score=0.1, max_detections=4)(outputs(sure + doubtful), 0, geometry)
+    assert (len(few), few.truncated) == (4, False)
+    fewer = step(tmp_path, least_score=0.1, max_detections=3)(outputs(sure + doubtful), 0, geometry)
+    assert (len(fewer), fewer.truncated) == (3, True)

@@ -105,6 +105,8 @@ def fit_scores(name: str, score_threshold: float, new_track_score: float | None 
 
     A track begins with a detection halfway from the threshold to 1, or at ``new_track_score``, but never with one that
     is not published. At a threshold of 0.25, usual for small detectors, that is 0.63, and ByteTrack trusts from 0.4.
+    These shares were the best round ones for four small detectors, two scenes and both trackers taken together; the
+    fixed 0.6 and 0.7 of the papers leave the objects of a weak detector without tracks.
     """
     rest = 1.0 - score_threshold
     new = score_threshold + 0.5 * rest if new_track_score is None else max(new_track_score, score_threshold)

@@ -27,7 +27,7 @@ def messages(folder: Path, streams: str, model: Path, *arguments: str, track: st
     out, config = folder / "out.jsonl", folder / "run.yaml"
     config.write_text(
         f"streams: [{streams}]\n"
-        f"infer: {{model: {model}, batch_size: 4, batch_deadline: 50ms}}\n"
+        f"infer: {{model: {model}, batch_size: 1}}\n"
         f"track: {{{track}}}\n"
         f"publish: {{sinks: ['jsonl:{out}']}}\n"
     )
@@ -80,7 +80,7 @@ def test_without_a_tracker_nothing_has_an_identity(models, boxes, tmp_path):
 
 def test_a_file_that_begins_again_is_a_new_epoch_with_new_identities(models, boxes, tmp_path):
     stream = f"{{id: one, url: {boxes}, loop: true}}"
-    found = messages(tmp_path, stream, models / "colours.onnx", "--for", "3s", track="tracker: bytetrack")
+    found = messages(tmp_path, stream, models / "colours.onnx", "--for", "6s", track="tracker: bytetrack")
     by_epoch = defaultdict(list)
     for message in found["one"]:
         by_epoch[message["epoch"]].append(message)

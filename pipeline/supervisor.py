@@ -1,4 +1,4 @@
-"""Keeps one stream connected: opens it, plays it, and decides by cause whether and when to try again."""
+"""Keeps one stream connected: opens it, plays it, and plays it again as ``KeepTrying`` decides."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pipeline.clock import monotonic
 from pipeline.decode.decoder import Decoder, open_decoder
 from pipeline.errors import Cause, SourceError
 from pipeline.frame import Frame, StreamInfo
+from pipeline.keep_trying import KeepTrying
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
 from pipeline.plan import StreamPlan
-from pipeline.retry import Backoff
 from pipeline.source.source import Source, open_source
 from pipeline.stage import StageThread
 
@@ -41,12 +41,14 @@ class StreamSupervisor(StageThread):
         self.meter = meter
         self._context = StreamContext(plan.stream_id, queue, meter, busy, plan.limits)
         self._stopping = self._context.stopping
-        self.failed: SourceError | None = None
-        """Why the stream was given up; None while it runs and after a proper end."""
         self._epoch = 0
-        self._told = ""  # the failure that was logged last: the same one again is not news
-        self._backoff = Backoff(plan.reconnect_max_wait_seconds)
         self._log = logging.getLogger(f"onpace.source.{plan.stream_id}")
+        self._trying = KeepTrying(plan, self._stopping, self._log, self._waiting)
+
+    @property
+    def failed(self) -> SourceError | None:
+        """Why the stream was given up; None while it runs and after a proper end."""
+        return self._trying.failed
 
     def stop(self) -> None:
         """Ask the stream to end; frames already queued stay."""
@@ -54,18 +56,7 @@ class StreamSupervisor(StageThread):
 
     def _supervise(self) -> None:
         try:
-            while not self._stopping.is_set():
-                try:
-                    self._play()
-                    if not self.plan.loop:
-                        break
-                except SourceError as error:
-                    if not self._retry_after(error):
-                        break
-                except Exception as error:  # a fault of this stream's own must stay its own
-                    self._log.exception("failed unexpectedly")
-                    if not self._retry_after(SourceError(f"{type(error).__name__}: {error}", cause=Cause.FAILED)):
-                        break
+            self._trying.run(self._play)
         finally:
             self._context.queue.close()
             error_text = str(self.failed) if self.failed else ""
@@ -95,7 +86,7 @@ class StreamSupervisor(StageThread):
         opened_at = monotonic()
 
         def first_picture() -> None:
-            self._told = ""
+            self._trying.delivering()
             self.meter.connection("live", monotonic())
             self._log.info("live: %s %s, epoch %d", info.codec, info.size, self._epoch)
 
@@ -106,22 +97,10 @@ class StreamSupervisor(StageThread):
                 raise SourceError("there is no picture in it, and so nothing to repeat", cause=Cause.CORRUPT)
         finally:
             if capture.pictures and monotonic() - opened_at > _LIVE_LONG_ENOUGH_SECONDS:
-                self._backoff.reset()
+                self._trying.held()
 
-    def _retry_after(self, error: SourceError) -> bool:
-        """Wait as the cause asks; return False when the stream is given up or stopping."""
-        if self._stopping.is_set():
-            return False
-        if not (self.plan.endless and self.plan.reconnect):
-            self.failed = error
-            self._log.error("%s: %s", error.cause.value, error)
-            return False
-        wait_seconds = self._backoff.wait_seconds(error.cause)
+    def _waiting(self, error: SourceError) -> None:
         self.meter.connection("waiting", monotonic(), cause=error.cause, error=str(error))
-        level = logging.WARNING if self._told != str(error) else logging.DEBUG
-        self._told = str(error)
-        self._log.log(level, "%s: %s Trying again, next in %.1f s.", error.cause.value, _sentence(error), wait_seconds)
-        return not self._stopping.wait(wait_seconds)
 
     def _check_size(self, info: StreamInfo) -> None:
         if info.size.width * info.size.height > self.plan.limits.max_pixels:
@@ -130,8 +109,3 @@ class StreamSupervisor(StageThread):
                 f"({self.plan.limits.max_pixels}). Raise it, or choose a smaller stream of the camera.",
                 cause=Cause.UNSUPPORTED,
             )
-
-
-def _sentence(error: SourceError) -> str:
-    text = str(error)
-    return text if text.endswith(".") else f"{text}."

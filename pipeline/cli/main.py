@@ -17,6 +17,7 @@ from pipeline.cli.describe import describe
 from pipeline.cli.doctor import doctor
 from pipeline.cli.eval import eval_model
 from pipeline.cli.listen import listen
+from pipeline.cli.record import record
 from pipeline.cli.run import run
 from pipeline.errors import InputError, OnpaceError
 
@@ -67,7 +68,7 @@ def _report(error: Exception, code: int) -> int:
     return code
 
 
-for command in (run, check, listen, doctor, describe):
+for command in (run, record, check, listen, doctor, describe):
     app.command()(_reporting(command))
 app.command("eval")(_reporting(eval_model))
 

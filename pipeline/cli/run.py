@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import json as json_format
 import logging
-import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import cv2
@@ -18,10 +13,11 @@ import typer
 
 from pipeline.cli.live import live_view
 from pipeline.cli.model_facts import HELP, parse_facts
+from pipeline.cli.process import seconds_of, set_up_logging, stop_on_signals
 from pipeline.cli.summary import print_summary, summarise
 from pipeline.cli.targets import config_of
 from pipeline.clock import monotonic
-from pipeline.config.sections import Config, MetricsSection, parse_duration, parse_listen
+from pipeline.config.sections import Config, MetricsSection, parse_listen
 from pipeline.errors import ConfigError
 from pipeline.pipeline import Pipeline
 
@@ -59,7 +55,7 @@ def run(
 
     [bold]Example:[/bold] onpace run rtsp://camera/1 --model yolox.onnx --sink zmq:tcp://127.0.0.1:5555
     """
-    _set_up_logging(log_level)
+    set_up_logging(log_level)
     prepare_process()
     config = config_of(
         targets,
@@ -72,13 +68,13 @@ def run(
     )
     if metrics is not None:
         config = config.model_copy(update={"metrics": MetricsSection(listen=_listen(metrics))})
-    seconds = _seconds(duration)
+    seconds = seconds_of("--for", duration)
     if summary is not None and not summary.absolute().parent.is_dir():
         raise ConfigError(f"--summary {summary}: the folder does not exist. Make it first.")
     started = monotonic()
     with Pipeline(config) as pipeline:
         logging.getLogger("onpace.run").info("%s on %s", pipeline.spec.name, pipeline.runtime.describe())
-        with _stop_on_signals(pipeline):
+        with stop_on_signals(pipeline.stop):
             pipeline.start()
             _watch(pipeline, None if seconds is None else started + seconds, quiet=json)
     result = summarise(pipeline, monotonic() - started, require_pace=require_pace)
@@ -105,39 +101,10 @@ def _stdout_is_taken(config: Config) -> bool:
     return "jsonl:-" in config.publish.sinks
 
 
-@contextmanager
-def _stop_on_signals(pipeline: Pipeline) -> Iterator[None]:
-    """SIGINT and SIGTERM drain and end with 0; a second one ends now."""
-    stopping = False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        if stopping:
-            os._exit(128 + number)
-        stopping = True
-        pipeline.stop()
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def prepare_process() -> None:
     """Set what is the process's, not the pipeline's: one thread a step, and short turns between Python threads."""
     cv2.setNumThreads(1)
     sys.setswitchinterval(0.001)
-
-
-def _seconds(duration: str | None) -> float | None:
-    if duration is None:
-        return None
-    try:
-        return parse_duration(duration)
-    except ValueError as error:
-        raise ConfigError(f"--for {duration}: {error}.") from error
 
 
 def _listen(address: str) -> str:
@@ -145,16 +112,3 @@ def _listen(address: str) -> str:
         return parse_listen(address)
     except ValueError as error:
         raise ConfigError(f"--metrics {address}: {error}.") from error
-
-
-def _set_up_logging(level: str) -> None:
-    levels = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-    if level.lower() not in levels:
-        raise ConfigError(f"--log-level {level}: allowed are {', '.join(levels)}.")
-    logging.basicConfig(
-        level=levels[level.lower()],
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname).3s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-        force=True,
-    )

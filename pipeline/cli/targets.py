@@ -35,19 +35,19 @@ def config_of(
         raise ConfigError(f"{targets[0]}: give a detector with --model FILE.onnx, or a configuration ending in .yaml.")
     streams = [
         {"id": stream_id, "url": url, "realtime": realtime, "loop": loop}
-        for stream_id, url in zip(_stream_ids(targets), targets, strict=True)
+        for stream_id, url in zip(stream_ids(targets), targets, strict=True)
     ]
     infer = {"model": model, "facts": dict(facts), **({"runtime": runtime} if runtime else {})}
     mapping = {"streams": streams, "infer": infer, "publish": {"sinks": list(sinks)}}
     return config_from_mapping(mapping, origin="command line")
 
 
-def _stream_ids(urls: Sequence[str]) -> list[str]:
+def stream_ids(urls: Sequence[str]) -> list[str]:
     """Name streams by what tells them apart: the last part of the address, numbered where that repeats."""
     names = []
     for url in urls:
         last = url.rstrip("/").rpartition("/")[2].partition("?")[0]
-        last = last.removeprefix("sample:").removeprefix("file:").removeprefix("images:")
+        last = last.removeprefix("sample:").removeprefix("file:").removeprefix("images:").removeprefix("recording:")
         stem = PurePosixPath(last).stem if PurePosixPath(last).suffix else last
         name = "".join(c if c.isalnum() or c in "_.-" else "-" for c in stem).strip("-.") or "stream"
         names.append(name[:48])

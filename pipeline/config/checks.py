@@ -73,7 +73,7 @@ def _resolve_url(value: str, folder: Path) -> str:
     scheme, colon, rest = value.partition(":")
     if not colon or "/" in scheme:
         return str(folder / value)
-    if scheme.lower() in ("file", "images") and not rest.startswith("/") and rest not in ("", "-"):
+    if scheme.lower() in ("file", "images", "recording") and not rest.startswith("/") and rest not in ("", "-"):
         return f"{scheme}:{folder / rest}"
     return value
 

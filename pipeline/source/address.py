@@ -13,7 +13,10 @@ from pipeline.errors import UrlError
 from pipeline.frame import Size
 from pipeline.source.redact import HIDDEN, redact, redact_location
 
-ALLOWED = "rtsp://, rtsps://, a file's path, file:, a folder or glob of pictures, images:, camera:, pattern:, sample:"
+ALLOWED = (
+    "rtsp://, rtsps://, a file's path, file:, a folder or glob of pictures, "
+    "images:, camera:, pattern:, recording:, sample:"
+)
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
@@ -116,6 +119,8 @@ def parse_address(url: str) -> Address:
         return _parse_camera(rest, url)
     if name == "pattern":
         return _parse_pattern(rest, url)
+    if name == "recording":
+        return _parse_recording(rest, url)
     if name == "sample":
         return _parse_sample(rest)
     raise UrlError(f"{redact(url)}: this kind of address is not allowed. Allowed: {ALLOWED}. {_remedy(url)}")
@@ -265,6 +270,12 @@ def _images_path(path: str, url: str) -> str:
     if _SCHEME.match(path) or "://" in path:
         raise UrlError(f"{redact(url)}: only a folder, a picture or a glob may follow 'images:'.")
     return path
+
+
+def _parse_recording(path: str, url: str) -> Address:
+    if not path or "://" in path:
+        raise UrlError(f"{redact(url)}: write recording:FOLDER, a folder that `onpace record` made.")
+    return Address("recording", redact(url), path)
 
 
 def _parse_sample(name: str) -> Address:

@@ -17,6 +17,7 @@ SOURCES: dict[str, str] = {  # URL scheme -> "module:Class", imported on first u
     "camera": "pipeline.source.camera:CameraSource",
     "images": "pipeline.source.images:ImagesSource",
     "pattern": "pipeline.source.pattern:PatternSource",
+    "recording": "pipeline.source.recording:RecordingSource",
 }
 
 

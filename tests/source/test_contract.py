@@ -12,6 +12,7 @@ from pipeline.errors import SourceError
 from pipeline.frame import Packet, StreamInfo
 from pipeline.source.source import SOURCES, SourceOptions, open_source
 from tests.helpers.numbered_clip import NumberedClip
+from tests.helpers.recordings import recorded
 from tests.helpers.rtsp_server import RtspServer
 
 MISSING = {
@@ -20,6 +21,7 @@ MISSING = {
     "rtsps": "rtsps://127.0.0.1:1/x",
     "camera": "camera:997",
     "images": "images:/nonexistent/*.png",
+    "recording": "recording:/nonexistent/door",
     "pattern": None,  # is never missing
 }
 
@@ -40,6 +42,7 @@ def working(tmp_path_factory):
             "rtsp": camera.url,
             "images": str(pictures),
             "pattern": "pattern:?frames=30",
+            "recording": f"recording:{recorded(str(clip.path), folder / 'recorded')}",
         }
 
 

@@ -147,6 +147,8 @@ class CpuSlot:
         return binding
 
     def _collect(self, binding: Any, batch_size: int) -> Tensors:
+        if len(self._outputs) == len(self._spec.outputs):
+            return {name: array[:batch_size] for name, array in self._outputs.items()}
         found: dict[str, NDArray[Any]] = {}
         for output, value in zip(self._spec.outputs, binding.get_outputs(), strict=True):
             bound = self._outputs.get(output.name)

@@ -3,8 +3,9 @@
 Three kinds of threads host them, and only queues stand between:
 
 - one a stream: source -> decode, kept connected by its supervisor;  then the stream's bounded queue;
-- one a slot of the runtime: preprocess -> infer -> postprocess, fed by the batcher;  then results in order;
-- one for all: track -> publish, and the status messages.
+- one a slot of the runtime: preprocess -> infer -> postprocess, fed by the batcher;  then, when it is the batch's turn,
+  track -> publish;
+- one for the status messages and late joiners.
 
 Keep-up watches from the side: every stage reports to the stream's meter.
 """
@@ -80,10 +81,8 @@ class Pipeline:
             max_age_seconds=keepup.max_age,
             on_drop=self._given_up,
         )
-        self._in_order = InOrder()
         self._infer_busy = BusyClock(keepup.window, workers=len(self.runtime.slots))
         self._publish_busy = BusyClock(keepup.window)
-        self._slots_running = len(self.runtime.slots)
 
         # source -> decode
         self.streams = {plan.stream_id: self._stream(plan) for plan in plans}
@@ -93,12 +92,13 @@ class Pipeline:
             score_threshold=self.config.postprocess.score_threshold,
             new_track_score=self.config.track.new_track_score,
         )
-        # preprocess -> infer -> postprocess
-        self._slots = [self._slot(number, slot) for number, slot in enumerate(self.runtime.slots)]
         # track -> publish
         self.times = FrameTimes(self.streams)
         self._publishing = self._publish_step()
-        self._publish = StageThread("publish", self._publishing.run, on_failure=self._failed)
+        self._in_order = InOrder(self._publishing.deliver, producers=len(self.runtime.slots))
+        self._publish = StageThread("publish", self._keep_publishing, on_failure=self._failed)
+        # preprocess -> infer -> postprocess
+        self._slots = [self._slot(number, slot) for number, slot in enumerate(self.runtime.slots)]
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -197,18 +197,12 @@ class Pipeline:
         )
 
         def infer() -> None:
-            try:
-                while (batch := self._batcher.take()) is not None:
-                    for frame in batch.frames:
-                        self.streams[frame.stream_id].meter.ledger.move("queue", "infer")
-                    self._in_order.put(step(batch))
-            finally:
-                with self._lock:
-                    self._slots_running -= 1
-                    if not self._slots_running:
-                        self._in_order.close()
+            step.run(self._batcher, self._in_order, self._taken)
 
         return StageThread(f"infer-{number}", infer, on_failure=self._failed)
+
+    def _keep_publishing(self) -> None:
+        self._publishing.run(self._in_order.wait_until_finished)
 
     def _open_runtime(self, model: Path, plans: Sequence[StreamPlan]) -> Runtime:
         infer = self.config.infer
@@ -232,7 +226,6 @@ class Pipeline:
 
     def _publish_step(self) -> PublishStep:
         return PublishStep(
-            self._in_order,
             self._publisher,
             {stream_id: _outlet(stream) for stream_id, stream in self.streams.items()},
             self._track,
@@ -242,6 +235,9 @@ class Pipeline:
             times=self.times,
             status_interval_seconds=self.config.publish.status_interval,
         )
+
+    def _taken(self, frame: Frame) -> None:
+        self.streams[frame.stream_id].meter.ledger.move("queue", "infer")
 
     def _given_up(self, frame: Frame, reason: str) -> None:
         self.streams[frame.stream_id].meter.dropped("queue", "infer", reason, monotonic())

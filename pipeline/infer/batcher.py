@@ -43,6 +43,7 @@ class Batcher:
         """Whoever publishes reports here."""
         self._on_drop = on_drop
         self._lock = threading.Lock()
+        self._filling = threading.Lock()
         self._filled = threading.Condition(self._lock)
         self._streams: list[Waiting] = []
         self._turns = 0.0
@@ -64,7 +65,8 @@ class Batcher:
 
     def take(self) -> Batch | None:
         """Return the next batch, waiting for one; None when everything has been taken and nothing more will come."""
-        with self._lock:
+        # A slot that waits for its batch to fill holds frames: no other may take later ones with an earlier ticket.
+        with self._filling, self._lock:
             frames: list[Frame] = []
             deadline: float | None = None
             while True:

@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from pipeline.infer.batch import Batch
 
 
 class InOrder:
-    """Finished batches go in as slots finish, and come out by ticket. Thread-safe."""
+    """Finished batches go in as slots finish, and are delivered by ticket, one at a time. Thread-safe.
 
-    def __init__(self) -> None:
+    Whoever brings the batch whose turn it is delivers it, and those that waited behind it. A thread of its own for
+    that would have to be woken for every batch, which costs more than most deliveries.
+    """
+
+    def __init__(self, deliver: Callable[[Batch], None], *, producers: int) -> None:
+        """``deliver`` is called from the threads that ``put``, never twice at a time; its exceptions are theirs.
+
+        Once all ``producers`` have left, nothing more comes in.
+        """
+        self._deliver = deliver
+        self._producers = producers
         self._finished: dict[int, Batch] = {}
         self._next = 0
+        self._delivering = False
         self._closed = False
         self._changed = threading.Condition()
 
     def put(self, batch: Batch) -> None:
-        """Hand in a finished (or failed) batch: every ticket must come, or the later ones wait for it."""
+        """Hand in a finished (or failed) batch: every ticket must come, or the later ones wait for it for ever."""
         with self._changed:
             self._finished[batch.ticket] = batch
-            if batch.ticket == self._next:
-                self._changed.notify()
+            if self._delivering:
+                return
+            self._delivering = True
+        try:
+            while (ready := self._next_ready()) is not None:
+                self._deliver(ready)
+        except BaseException:
+            with self._changed:
+                self._delivering = False
+            raise
 
-    def take(self, timeout_seconds: float) -> Batch | None:
-        """Return the batch whose turn it is; None when the time is up or nothing is left after ``close``."""
+    def leave(self) -> None:
+        """One producer has put its last batch."""
         with self._changed:
-            self._changed.wait_for(lambda: self._next in self._finished or self._closed, timeout_seconds)
-            batch = self._finished.pop(self._next, None)
-            if batch is not None:
-                self._next += 1
-            return batch
+            self._producers -= 1
+            last = not self._producers
+        if last:
+            self.close()
 
     def close(self) -> None:
         """Nothing more comes in."""
@@ -38,8 +57,22 @@ class InOrder:
             self._closed = True
             self._changed.notify_all()
 
-    @property
-    def finished(self) -> bool:
-        """Closed, and everything was taken."""
+    def wait_until_finished(self, timeout_seconds: float) -> bool:
+        """Wait until everything was delivered and nothing more comes; return whether that is so."""
         with self._changed:
-            return self._closed and self._next not in self._finished
+            return self._changed.wait_for(self._is_finished, timeout_seconds)
+
+    def _next_ready(self) -> Batch | None:
+        """Return the batch whose turn it is; without one, stop delivering in the same breath."""
+        with self._changed:
+            batch = self._finished.pop(self._next, None)
+            if batch is None:
+                self._delivering = False
+                if self._closed:
+                    self._changed.notify_all()
+            else:
+                self._next += 1
+            return batch
+
+    def _is_finished(self) -> bool:
+        return self._closed and not self._delivering and self._next not in self._finished

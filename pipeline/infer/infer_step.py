@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from engines.runtime import Slot, Tensors
 from pipeline.clock import monotonic
 from pipeline.errors import StageError
 from pipeline.frame import Frame
 from pipeline.infer.batch import Batch, FailedFrame, InferredFrame
+from pipeline.infer.batcher import Batcher
+from pipeline.infer.in_order import InOrder
 from pipeline.keepup.load import BusyClock
 from pipeline.letterbox import Letterbox
 from pipeline.postprocess.postprocess import Postprocess
@@ -32,6 +35,16 @@ class InferStep:
         self._postprocess = postprocess
         self._busy = busy
         self._failures = 0
+
+    def run(self, batcher: Batcher, in_order: InOrder, taken: Callable[[Frame], None]) -> None:
+        """Take batches and hand them on until none will come. ``taken`` hears of every frame that leaves its queue."""
+        try:
+            while (batch := batcher.take()) is not None:
+                for frame in batch.frames:
+                    taken(frame)
+                in_order.put(self(batch))
+        finally:
+            in_order.leave()
 
     def __call__(self, batch: Batch) -> Batch:
         """Fill in ``batch.inferred`` and ``batch.failed``. Raises StageError when nothing works any more."""

@@ -12,7 +12,6 @@ RGB or BGR picture never exists. Every kernel on a device agrees with this withi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -62,7 +61,8 @@ class _Scratch:
         self.small = [np.empty(turned, np.uint8) for _ in range(3)]
         self.yuv = np.empty((*turned, 3), np.uint8)
         self.rgb = np.empty((*upright, 3), np.uint8)
-        self.channels = [np.empty(upright, np.uint8) for _ in range(3)]
+        self.planes = np.empty((3, *upright), np.uint8)
+        self.channels = list(self.planes)
 
 
 class HostPreprocess:
@@ -76,8 +76,9 @@ class HostPreprocess:
         self._painted: list[Letterbox | None] = [None] * tensor.shape[0]
         gain = spec.pixels.scale / np.array(spec.pixels.deviation)
         bias = -np.array(spec.pixels.mean) / np.array(spec.pixels.deviation)
-        self._gain = gain.astype(np.float32)
-        self._bias = bias.astype(np.float32)
+        self._gain = gain.astype(np.float32).reshape(3, 1, 1)
+        self._bias = bias.astype(np.float32).reshape(3, 1, 1)
+        self._biased = bool(self._bias.any())
         self._geometries: dict[Size, Letterbox] = {}
         self._scratch: _Scratch | None = None
 
@@ -95,7 +96,7 @@ class HostPreprocess:
             yuv = cv2.rotate(yuv, _TURNS[frame.rotation])
         rgb = cv2.transform(yuv, self._matrix(frame.colour), dst=scratch.rgb)
         cv2.split(rgb, mv=scratch.channels)
-        self._write(scratch.channels, row, geometry)
+        self._write(scratch.planes, row, geometry)
         return geometry
 
     def _scratch_for(self, inner: Size, rotation: int) -> _Scratch:
@@ -118,19 +119,19 @@ class HostPreprocess:
         matrix = yuv_to_rgb(colour)
         return matrix if self._pixels.order == "rgb" else matrix[::-1]
 
-    def _write(self, channels: Sequence[NDArray[Any]], row: int, geometry: Letterbox) -> None:
+    def _write(self, planes: NDArray[np.uint8], row: int, geometry: Letterbox) -> None:
+        """Normalise uint8 ``[3, h, w]`` into the picture's place in the tensor."""
         inner = geometry.inner
         rows = slice(geometry.top, geometry.top + inner.height)
         columns = slice(geometry.left, geometry.left + inner.width)
-        for channel, plane in enumerate(channels):
-            out = self._tensor[row, channel, rows, columns]
-            if self._tensor.dtype != np.float32:
-                out[...] = plane * self._gain[channel] + self._bias[channel]
-                continue
-            np.multiply(plane, self._gain[channel], out=out)
-            if self._bias[channel]:
-                out += self._bias[channel]
+        out = self._tensor[row, :, rows, columns]
+        if self._tensor.dtype != np.float32:
+            out[...] = planes * self._gain + self._bias
+            return
+        np.multiply(planes, self._gain, out=out)
+        if self._biased:
+            out += self._bias
 
     def _paint_padding(self, row: int) -> None:
         for channel in range(self._tensor.shape[1]):
-            self._tensor[row, channel] = self._pixels.pad_value * self._gain[channel] + self._bias[channel]
+            self._tensor[row, channel] = self._pixels.pad_value * self._gain[channel, 0, 0] + self._bias[channel, 0, 0]

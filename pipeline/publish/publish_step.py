@@ -1,13 +1,13 @@
-"""Takes finished batches in order and sends every frame on its way: track -> publish, and the status messages."""
+"""Sends every frame of a finished batch on its way: track -> publish, and between them the status messages."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.clock import monotonic
 from pipeline.infer.batch import Batch
-from pipeline.infer.in_order import InOrder
 from pipeline.infer.terms import TimeToPublish
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
@@ -30,11 +30,10 @@ class Outlet:
 
 
 class PublishStep:
-    """The last stage. ``run`` returns once everything that was received is published or dropped."""
+    """The last stage: ``deliver`` sends results out as they come, ``run`` keeps time beside it."""
 
     def __init__(
         self,
-        in_order: InOrder,
         publisher: Publisher,
         outlets: Mapping[str, Outlet],
         track: TrackStep,
@@ -45,7 +44,6 @@ class PublishStep:
         times: FrameTimes,
         status_interval_seconds: float,
     ) -> None:
-        self._in_order = in_order
         self._publisher = publisher
         self._outlets = outlets
         self._track = track
@@ -56,32 +54,37 @@ class PublishStep:
         self._status = status
         self._times = times
         self._status_interval_seconds = status_interval_seconds
-        self._next_tick = 0.0
         self._next_status = 0.0
+        self._publishing = threading.Lock()
 
-    def run(self) -> None:
-        """Publish until nothing more comes, then say so in a last status of every stream."""
+    def run(self, finished: Callable[[float], bool]) -> None:
+        """Send statuses and serve late joiners until ``finished(seconds to wait)``, then a last status of every stream.
+
+        Sinks are closed at the end.
+        """
         try:
-            self.ticked_at = monotonic()
-            while not self._in_order.finished:
-                batch = self._in_order.take(_TICK_SECONDS)
-                if batch is not None:
-                    self._publish(batch)
+            while True:
                 self._tick()
+                if finished(_TICK_SECONDS):
+                    break
             self._publish_status()
         finally:
             self.ticked_at = None
-            self._publisher.close()
+            with self._publishing:
+                self._publisher.close()
 
-    def _publish(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch) -> None:
+        """Track and publish one batch, called in the order of tickets: every frame of it leaves, or is dropped."""
         started = monotonic()
         for failed in batch.failed:
             meter = self._outlets[failed.frame.stream_id].meter
             meter.dropped("infer", failed.stage, "failed", monotonic())
         for inferred in batch.inferred:
             self._outlets[inferred.frame.stream_id].meter.ledger.move("infer", "publish")
-        for tracked in self._track(batch.inferred):
-            self._publish_frame(tracked)
+        tracked_frames = self._track(batch.inferred)
+        with self._publishing:
+            for tracked in tracked_frames:
+                self._publish_frame(tracked)
         ended = monotonic()
         self._busy.add(started, ended)
         self._time_to_publish.report(ended - batch.taken_at, ended)
@@ -122,17 +125,17 @@ class PublishStep:
 
     def _tick(self) -> None:
         now = self.ticked_at = monotonic()
-        if now < self._next_tick:
-            return
-        self._next_tick = now + _TICK_SECONDS
         if now >= self._next_status:
             self._next_status = now + self._status_interval_seconds
             self._publish_status()
-        self._publisher.tick()
+        with self._publishing:
+            self._publisher.tick()
 
     def _publish_status(self) -> None:
-        for status in self._status():
-            self._publisher.publish_status(status_message(status))
+        messages = [status_message(status) for status in self._status()]
+        with self._publishing:
+            for message in messages:
+                self._publisher.publish_status(message)
 
 
 def status_message(status: StreamStatus) -> StatusMessage:

@@ -4,6 +4,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -147,14 +148,78 @@ def test_taking_ends_once_every_stream_has_ended_and_no_more_will_join():
     assert ended == [None] * 3
 
 
+def test_slots_that_wait_for_their_batches_to_fill_keep_every_stream_in_order():
+    batcher = batcher_of(batch_size=4, deadline=0.02)
+    queues = [batcher.add_stream(capacity=8, policy="block") for _ in range(3)]
+    batches = []
+
+    def run_slot():
+        while (batch := batcher.take()) is not None:
+            batches.append(batch)
+
+    def feed(number):
+        for index in range(60):
+            queues[number].put(frame_of(str(number), index))
+            time.sleep(0.002 * (index % 3))
+        queues[number].close()
+
+    batcher.close()
+    threads = [threading.Thread(target=run_slot) for _ in range(3)]
+    threads += [threading.Thread(target=feed, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    batches.sort(key=lambda batch: batch.ticket)
+    for number in range(3):
+        seen = [frame.index for batch in batches for frame in batch.frames if frame.stream_id == str(number)]
+        assert seen == list(range(60))
+
+
 @given(order=st.permutations(range(12)))
-def test_batches_come_out_by_ticket_however_they_finish(order):
-    in_order = InOrder()
+def test_batches_are_delivered_by_ticket_however_they_finish(order):
     out = []
+    in_order = InOrder(lambda batch: out.append(batch.ticket), producers=1)
     for ticket in order:
         in_order.put(Batch(ticket, []))
-        while (batch := in_order.take(0)) is not None:
-            out.append(batch.ticket)
-    in_order.close()
+    assert not in_order.wait_until_finished(0)
+    in_order.leave()
     assert out == list(range(12))
-    assert in_order.finished
+    assert in_order.wait_until_finished(0)
+
+
+def test_many_producers_deliver_everything_in_order_and_one_at_a_time():
+    out, inside = [], threading.Lock()
+
+    def deliver(batch):
+        assert inside.acquire(blocking=False), "delivered twice at a time"
+        out.append(batch.ticket)
+        inside.release()
+
+    in_order = InOrder(deliver, producers=4)
+
+    def produce(first):
+        for ticket in range(first, 800, 4):
+            in_order.put(Batch(ticket, []))
+        in_order.leave()
+
+    producers = [threading.Thread(target=produce, args=(first,)) for first in range(4)]
+    for producer in producers:
+        producer.start()
+    assert in_order.wait_until_finished(30)
+    assert out == list(range(800))
+
+
+def test_a_failed_delivery_reaches_whoever_put_the_batch_and_later_ones_still_go_out():
+    out = []
+
+    def deliver(batch):
+        if batch.ticket == 0:
+            raise RuntimeError("no")
+        out.append(batch.ticket)
+
+    in_order = InOrder(deliver, producers=1)
+    with pytest.raises(RuntimeError, match="no"):
+        in_order.put(Batch(0, []))
+    in_order.put(Batch(1, []))
+    assert out == [1]

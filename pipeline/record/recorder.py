@@ -151,7 +151,12 @@ class StreamRecorder(StageThread):
             started_utc=round(self._zero_utc, 3),
         )
         video = self.folder / f"{self._run_id}-{self.segments:06d}{VIDEO_SUFFIX}"
-        return Segment(video, info.template, header, arrived)
+        try:
+            return Segment(video, info.template, header, arrived)
+        except ValueError as error:
+            raise SourceError(
+                f"{header.source}: {info.codec} cannot be kept ({error}).", cause=Cause.UNSUPPORTED
+            ) from None
 
     def _since_zero(self, received_at: float) -> float:
         if self._zero is None:

@@ -27,7 +27,7 @@ class Segment:
     def __init__(self, video: Path, template: Any, header: SegmentHeader, arrived: float) -> None:
         """``template``: the PyAV stream of the packets. ``arrived``: its first packet, seconds since the run's zero.
 
-        Raises OSError where the files cannot be made.
+        Raises OSError where the files cannot be made, ValueError for a codec that Matroska does not take.
         """
         self.path = video
         self.bytes = 0
@@ -38,7 +38,7 @@ class Segment:
         try:
             os.write(self._times, line_of(header))
             self._container = av.open(str(video), "w", format="matroska", container_options=dict(_OPTIONS))
-            self._stream = self._container.add_stream_from_template(template)
+            self._stream = self._container.add_stream_from_template(template, opaque=True)  # no encoder needed
             self._stream.time_base = _MILLISECONDS
         except BaseException:
             self.close()

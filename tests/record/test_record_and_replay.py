@@ -17,6 +17,7 @@ from tests.helpers.numbered_clip import NumberedClip, read_number
 from tests.helpers.onpace_process import OnpaceProcess, onpace, run_with_summary
 from tests.helpers.recordings import recorded
 from tests.helpers.rtsp_process import RtspServerProcess
+from tests.helpers.test_data import test_data
 from tests.helpers.tiny_onnx import do_nothing_detector
 from tests.source.playing import play
 
@@ -257,3 +258,22 @@ def test_what_is_no_recording_says_so(of_clip, tmp_path):
         shutil.copytree(of_clip, two / name)
     assert "door, yard" in str(play(f"recording:{two}").error)
     assert numbers(two / "yard") == list(range(250))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "av1_testcard.mkv",
+        "park_hevc_10bit.mkv",
+        "person_mjpeg.avi",
+        "highway_mpeg4_bframes.avi",
+        "resolution_change.h264",
+    ],
+)
+def test_every_codec_comes_back_pixel_for_pixel(tmp_path, name):
+    def pixels(picture):
+        return tuple(hash(plane.tobytes()) for plane in picture.planes)
+
+    path = test_data() / "videos" / name
+    folder = recorded(str(path), tmp_path / "r")
+    assert play(f"recording:{folder}", keep=pixels).pictures == play(str(path), keep=pixels).pictures

@@ -47,6 +47,7 @@ class CpuRuntime:
         fixed = probe_shapes(session, spec, rows)
         gate = threading.Lock() if wanted == "latency" else None
         count = self._threads if wanted == "throughput" else 2
+        self.concurrent_runs = self._threads if wanted == "throughput" else 1
         self._slots = tuple(CpuSlot(session, spec, rows, fixed, gate) for _ in range(count))
         self.slots: tuple[Slot, ...] = self._slots
         # At once, because concurrent runs each need memory of their own, which the first frames should not wait for.

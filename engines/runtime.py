@@ -66,6 +66,8 @@ class Runtime(Protocol):
     """The word that chose it: "cpu", "cuda", "tensorrt"."""
     slots: tuple[Slot, ...]
     max_batch: int
+    concurrent_runs: int
+    """Runs that go on at the same time; fewer than slots where some only prepare meanwhile."""
 
     def describe(self) -> str:
         """One line for people: what runs where, in how many slots, and why so."""

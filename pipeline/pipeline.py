@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from engines.cores import usable_cores
 from engines.inspect_model import read_model_spec
 from engines.runtime import Runtime, RuntimeOptions, Slot, open_runtime
 from pipeline.clock import monotonic
@@ -26,8 +27,9 @@ from pipeline.frame import Frame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
 from pipeline.infer.infer_step import InferStep
-from pipeline.keepup.load import BusyClock, StageLoad
+from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
+from pipeline.keepup.process_watch import ProcessWatch
 from pipeline.keepup.settings import KeepupSettings
 from pipeline.keepup.status import StreamStatus
 from pipeline.metrics.frame_times import FrameTimes
@@ -81,8 +83,12 @@ class Pipeline:
             max_age_seconds=keepup.max_age,
             on_drop=self._given_up,
         )
-        self._infer_busy = BusyClock(keepup.window, workers=len(self.runtime.slots))
-        self._publish_busy = BusyClock(keepup.window)
+        self._watch = ProcessWatch(
+            keepup.window,
+            slots=len(self.runtime.slots),
+            concurrent_runs=self.runtime.concurrent_runs,
+            cores=usable_cores(),
+        )
 
         # source -> decode
         self.streams = {plan.stream_id: self._stream(plan) for plan in plans}
@@ -131,25 +137,9 @@ class Pipeline:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def loads(self, stream_id: str) -> Sequence[StageLoad]:
-        """How busy each stage is, as one stream sees it."""
-        now = monotonic()
-        stream = self.streams[stream_id]
-        return (
-            StageLoad("decode", stream.busy.utilisation(now), 0, 0, 1),
-            StageLoad(
-                "infer",
-                self._infer_busy.utilisation(now),
-                len(stream.queue),
-                stream.queue.capacity,
-                len(self.runtime.slots),
-            ),
-            StageLoad("publish", self._publish_busy.utilisation(now), 0, 0, 1),
-        )
-
     def status(self) -> list[StreamStatus]:
         """How every stream is doing now, in the order of the configuration."""
-        return [stream.meter.snapshot(monotonic(), self.loads(stream_id)) for stream_id, stream in self.streams.items()]
+        return self._watch.status(self.streams.values(), monotonic())
 
     def sinks_lost(self) -> dict[str, int]:
         """Sink address -> messages that the sink could not hand on."""
@@ -193,7 +183,8 @@ class Pipeline:
                 classes=post.classes,
                 least_score=self._track.least_score,
             ),
-            self._infer_busy,
+            self._watch.infer,
+            self._watch.runs,
         )
 
         def infer() -> None:
@@ -229,7 +220,7 @@ class Pipeline:
             self._publisher,
             {stream_id: _outlet(stream) for stream_id, stream in self.streams.items()},
             self._track,
-            self._publish_busy,
+            self._watch.publish,
             self._batcher.time_to_publish,
             status=self.status,
             times=self.times,

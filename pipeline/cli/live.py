@@ -55,7 +55,7 @@ def table_of(statuses: Sequence[StreamStatus], *, wide: bool = True) -> Group:
     """Return one row a stream, and below it what is in the way of those that are not well."""
     table = Table()
     table.add_column("stream", overflow="fold", min_width=8)
-    times = ("wait p95", "work p95") if wide else ()
+    times = ("wait p95", "work p95", "headroom") if wide else ()
     for title in ("camera fps", "out fps", "age p50", "p95", *times, "dropped"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -66,12 +66,17 @@ def table_of(statuses: Sequence[StreamStatus], *, wide: bool = True) -> Group:
             number(status.published_fps, ".1f"),
             number(status.age_seconds.p50, ".3f"),
             number(status.age_seconds.p95, ".3f"),
-            *(number(seconds, ".3f") for seconds in (status.wait_seconds_p95, status.service_seconds_p95) if wide),
+            *(_times(status) if wide else ()),
             str(status.ledger.dropped_total),
             Text(status.verdict, style=VERDICT_STYLES[status.verdict]),
         )
     causes = [Text(f"{status.stream_id}: {status.cause}") for status in statuses if status.cause]
     return Group(table, *causes[:_MOST_CAUSES])
+
+
+def _times(status: StreamStatus) -> tuple[str, str, str]:
+    wait, work = number(status.wait_seconds_p95, ".3f"), number(status.service_seconds_p95, ".3f")
+    return wait, work, number(status.headroom_streams, "+.1f")
 
 
 def _lines(console: Console) -> Show:

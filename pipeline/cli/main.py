@@ -12,6 +12,7 @@ import typer
 import pipeline
 from engines.errors import EngineError, ModelError, RuntimeMissingError
 from pipeline.cli import exit_codes
+from pipeline.cli.capacity import capacity
 from pipeline.cli.check import check
 from pipeline.cli.describe import describe
 from pipeline.cli.doctor import doctor
@@ -68,7 +69,7 @@ def _report(error: Exception, code: int) -> int:
     return code
 
 
-for command in (run, record, check, listen, doctor, describe):
+for command in (run, record, check, capacity, listen, doctor, describe):
     app.command()(_reporting(command))
 app.command("eval")(_reporting(eval_model))
 

@@ -29,11 +29,15 @@ class InferStep:
     A frame that cannot be prepared or read fails alone; a run that fails costs its batch.
     """
 
-    def __init__(self, slot: Slot, preprocess: HostPreprocess, postprocess: Postprocess, busy: BusyClock) -> None:
+    def __init__(
+        self, slot: Slot, preprocess: HostPreprocess, postprocess: Postprocess, busy: BusyClock, runs: BusyClock
+    ) -> None:
+        """``busy`` counts the slots' work; ``runs`` the model's runs alone, of which there may be fewer at a time."""
         self._slot = slot
         self._preprocess = preprocess
         self._postprocess = postprocess
         self._busy = busy
+        self._runs = runs
         self._failures = 0
 
     def run(self, batcher: Batcher, in_order: InOrder, taken: Callable[[Frame], None]) -> None:
@@ -81,7 +85,9 @@ class InferStep:
         except Exception as error:
             batch.failed.extend(FailedFrame(frame, "infer", str(error)) for frame, _, _ in ready)
             return
-        infer_seconds = monotonic() - begun
+        ended = monotonic()
+        self._runs.add(begun, ended)
+        infer_seconds = ended - begun
         for row, (frame, geometry, preprocess_seconds) in enumerate(ready):
             self._read(batch, outputs, row, frame, geometry, preprocess_seconds, infer_seconds)
 

@@ -54,6 +54,7 @@ class BusyClock:
         self._ring: Ring[_Busy] = Ring(window_seconds, _Busy)
         self._running: dict[int, float] = {}
         self._started: float | None = None
+        self._last_end = float("-inf")
         self._lock = threading.Lock()
 
     def working(self) -> _Working:
@@ -86,6 +87,9 @@ class BusyClock:
             self._count(self._running.pop(token), end)
 
     def _count(self, start: float, end: float) -> None:
+        if self.workers == 1:  # of work that overlaps, the later one only waited for the only worker
+            start = max(start, self._last_end)
+            self._last_end = max(end, self._last_end)
         if self._started is None or start < self._started:
             self._started = start
         ring, part = self._ring, self._ring.part_seconds

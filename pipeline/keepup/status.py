@@ -72,6 +72,8 @@ class StreamStatus:
     lifetime: LifetimeFigures
     final: FinalVerdict
     """The verdict on the life so far; after the end, the verdict."""
+    headroom_streams: float | None = None
+    """How many more such cameras would fit; below 0: so many too many. None while unknown, and beside files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +85,18 @@ class ProcessStatus:
     """The worst stream; empty without streams."""
     cause: str
     cause_stage: str
+    headroom_streams: float | None = None
+    """The smallest of the streams'."""
 
 
 def process_status(streams: Iterable[StreamStatus]) -> ProcessStatus:
     """Return the worst verdict with its cause; among equally bad streams, the one that publishes the smallest share."""
-    worst = max(streams, key=_badness, default=None)
+    statuses = list(streams)
+    worst = max(statuses, key=_badness, default=None)
     if worst is None:
         return ProcessStatus("starting", "", "", "")
-    return ProcessStatus(worst.verdict, worst.stream_id, worst.cause, worst.cause_stage)
+    known = [status.headroom_streams for status in statuses if status.headroom_streams is not None]
+    return ProcessStatus(worst.verdict, worst.stream_id, worst.cause, worst.cause_stage, min(known, default=None))
 
 
 def final_verdict(

@@ -136,6 +136,8 @@ class StatusMessage(Struct, frozen=True, tag="status", tag_field="kind", gc=Fals
     """Why the stream is not delivering, redacted; empty while it is."""
     status_interval_seconds: float = 1.0
     """The next status comes within this time: three missed in a row mean that the publisher is gone."""
+    headroom_streams: float | None = None
+    """How many more cameras like this one would fit; below 0: so many too many. None while unknown, and for files."""
 
 
 Message = DetectionsMessage | StatusMessage

@@ -162,4 +162,5 @@ def status_message(status: StreamStatus) -> StatusMessage:
         capture_clock=status.capture_clock,
         reconnects=status.reconnects,
         last_error=status.last_error,
+        headroom_streams=status.headroom_streams,
     )

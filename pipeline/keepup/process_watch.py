@@ -1,0 +1,60 @@
+"""The process from the side: how busy the stages are that all streams share, and what that means for each stream."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from pipeline.bounded_queue import BoundedQueue
+from pipeline.keepup.headroom import Headroom
+from pipeline.keepup.load import BusyClock, StageLoad
+from pipeline.keepup.meter import StreamMeter
+from pipeline.keepup.status import StreamStatus
+
+
+class Watched(Protocol):
+    """One stream, as far as it is watched."""
+
+    @property
+    def busy(self) -> BusyClock:
+        """Its share of decode's work."""
+
+    @property
+    def queue(self) -> BoundedQueue[Any]:
+        """Its frames before inference."""
+
+    @property
+    def meter(self) -> StreamMeter:
+        """What its stages report to."""
+
+
+class ProcessWatch:
+    """The busy clocks of the shared stages, and the status of every stream. Thread-safe."""
+
+    def __init__(self, window_seconds: float, *, slots: int, concurrent_runs: int, cores: int) -> None:
+        self.infer = BusyClock(window_seconds, workers=slots)
+        """preprocess -> infer -> postprocess, in all slots."""
+        self.runs = BusyClock(window_seconds, workers=concurrent_runs)
+        """The model's runs alone: a runtime may run fewer at a time than it has slots."""
+        self.publish = BusyClock(window_seconds)
+        """track -> publish."""
+        self._slots = slots
+        self._headroom = Headroom(window_seconds, cores)
+        self._lock = threading.Lock()
+
+    def loads(self, stream: Watched, now: float) -> Sequence[StageLoad]:
+        """Return how busy each stage is, as one stream sees it. Times are monotonic seconds."""
+        infer = max(self.infer.utilisation(now), self.runs.utilisation(now))
+        return (
+            StageLoad("decode", stream.busy.utilisation(now), 0, 0, 1),
+            StageLoad("infer", infer, len(stream.queue), stream.queue.capacity, self._slots),
+            StageLoad("publish", self.publish.utilisation(now), 0, 0, 1),
+        )
+
+    def status(self, streams: Iterable[Watched], now: float) -> list[StreamStatus]:
+        """Return how every stream is doing now, in their order."""
+        statuses = [stream.meter.snapshot(now, self.loads(stream, now)) for stream in streams]
+        shared = [busy.utilisation(now) for busy in (self.infer, self.runs, self.publish)]
+        with self._lock:
+            return self._headroom.update(statuses, shared, now)

@@ -29,14 +29,15 @@ class BoundedQueue(Generic[Item]):
             raise ValueError(f"capacity must be at least 1, got {capacity}")
         self.capacity = capacity
         self.policy = policy
-        self._items: deque[Item] = deque()
+        self.items: deque[Item] = deque()
+        """What waits, oldest first. To be looked at only while holding the shared lock."""
         self._closed = False
         self._lock = lock or threading.Lock()
         self._filled = filled or threading.Condition(self._lock)
         self._drained = threading.Condition(self._lock)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     @property
     def closed(self) -> bool:
@@ -50,30 +51,30 @@ class BoundedQueue(Generic[Item]):
         """
         with self._lock:
             if self.policy == "block":
-                while len(self._items) >= self.capacity and not self._closed:
+                while len(self.items) >= self.capacity and not self._closed:
                     if stopping is not None and stopping.is_set():
                         return [item]
                     self._drained.wait(0.2)
             if self._closed:
                 return [item]
             evicted = []
-            while len(self._items) >= self.capacity:
-                evicted.append(self._items.popleft())
-            self._items.append(item)
+            while len(self.items) >= self.capacity:
+                evicted.append(self.items.popleft())
+            self.items.append(item)
             self._filled.notify()
             return evicted
 
     def take(self, timeout_seconds: float | None = None) -> Item | None:
         """Return the oldest item, waiting for one; None when the time is up or the queue is closed and empty."""
         with self._lock:
-            self._filled.wait_for(lambda: self._items or self._closed, timeout_seconds)
+            self._filled.wait_for(lambda: self.items or self._closed, timeout_seconds)
             return self.pop()
 
     def pop(self) -> Item | None:
         """Return the oldest item or None, at once. The caller holds the shared lock."""
-        if not self._items:
+        if not self.items:
             return None
-        item = self._items.popleft()
+        item = self.items.popleft()
         if self.policy == "block":
             self._drained.notify()
         return item

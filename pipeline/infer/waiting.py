@@ -29,10 +29,11 @@ class Waiting:
     lowest is next. A stream that brought nothing may catch up on two frames, not on all it never sent.
     """
 
-    __slots__ = ("_shed_until", "_standing_since", "_to_publish", "due_at", "queue", "terms", "turn")
+    __slots__ = ("_shed_until", "_standing_since", "_to_publish", "due_at", "items", "queue", "terms", "turn")
 
     def __init__(self, queue: BoundedQueue[Frame], terms: Terms, to_publish: TimeToPublish) -> None:
         self.queue = queue
+        self.items = queue.items
         self.terms = terms
         self.turn = 0.0
         self.due_at = 0.0 if terms.min_fps else float("inf")
@@ -47,7 +48,7 @@ class Waiting:
         chosen: Waiting | None = None
         owed: Waiting | None = None
         for stream in streams:
-            if not len(stream.queue):
+            if not stream.items:
                 continue
             if stream.due_at <= now and (owed is None or stream.due_at < owed.due_at):
                 owed = stream

@@ -27,7 +27,9 @@ _MOST_OBJECTS_A_LINE = 8
 
 
 def listen(
-    endpoint: Annotated[str, typer.Argument(help="Where a pipeline publishes: tcp://HOST:PORT or ipc://PATH.")],
+    endpoint: Annotated[
+        str, typer.Argument(metavar="ENDPOINT", help="Where a pipeline publishes: tcp://HOST:PORT or ipc://PATH.")
+    ],
     stream: Annotated[list[str] | None, typer.Option(help="Only this stream; may be repeated.")] = None,
     count: Annotated[int | None, typer.Option(min=1, help="End after so many detections messages.")] = None,
     duration: Annotated[str | None, typer.Option("--for", help='End after so long: "10s", "5m".')] = None,
@@ -207,7 +209,7 @@ def _seconds(duration: str) -> float:
     try:
         return parse_duration(duration)
     except ValueError as error:
-        raise ConfigError(f"--for '{duration}': {error}") from error
+        raise ConfigError(f"--for '{duration}': {error}.") from error
 
 
 @contextmanager

@@ -12,9 +12,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.cli.output import give_up, why
 from pipeline.cli.summary import VERDICT_STYLES, console_of, number
 from pipeline.clock import monotonic
 from pipeline.keepup.status import StreamStatus
+
+_log = logging.getLogger("onpace.run")
 
 _REFRESHES_PER_SECOND = 4
 _LINE_INTERVAL_SECONDS = 5.0
@@ -84,13 +87,20 @@ def _lines(console: Console) -> Show:
     shown: dict[str, tuple[str, float]] = {}
 
     def show(statuses: Sequence[StreamStatus]) -> None:
+        try:
+            print_lines(statuses)
+        except OSError as error:
+            give_up(console.file)
+            _log.warning("status lines cannot be written (%s): the run goes on without them.", why(error))
+
+    def print_lines(statuses: Sequence[StreamStatus]) -> None:
         now = monotonic()
         for status in statuses:
             verdict, at = shown.get(status.stream_id, ("", 0.0))
             if status.verdict == verdict and now - at < _LINE_INTERVAL_SECONDS:
                 continue
             shown[status.stream_id] = (status.verdict, now)
-            console.print(line_of(status), markup=False, soft_wrap=True)
+            print(line_of(status), file=console.file, flush=True)
 
     return show
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -18,6 +20,7 @@ from pipeline.cli.describe import describe
 from pipeline.cli.doctor import doctor
 from pipeline.cli.eval import eval_model
 from pipeline.cli.listen import listen
+from pipeline.cli.output import give_up
 from pipeline.cli.record import record
 from pipeline.cli.run import run
 from pipeline.errors import InputError, OnpaceError
@@ -59,9 +62,19 @@ def _reporting(command: Callable[..., int | None]) -> Callable[..., None]:
             code = _report(error, exit_codes.BAD_INPUT)
         except (OnpaceError, EngineError) as error:
             code = _report(error, exit_codes.FAILED)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            give_up(sys.stdout)
+            code = _report(error, exit_codes.FAILED)
         raise typer.Exit(code)
 
     return reported
+
+
+def _paragraphs(command: Callable[..., int | None]) -> str:
+    """Return a command's words with a line a paragraph: typer keeps line breaks, which suit the source's width only."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(command.__doc__ or "").split("\n\n"))
 
 
 def _report(error: Exception, code: int) -> int:
@@ -70,8 +83,8 @@ def _report(error: Exception, code: int) -> int:
 
 
 for command in (run, record, check, capacity, listen, doctor, describe):
-    app.command()(_reporting(command))
-app.command("eval")(_reporting(eval_model))
+    app.command(help=_paragraphs(command))(_reporting(command))
+app.command("eval", help=_paragraphs(eval_model))(_reporting(eval_model))
 
 
 def main() -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json as json_format
 import logging
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import typer
 
+from pipeline.cli import exit_codes
 from pipeline.cli.live import live_view
 from pipeline.cli.model_facts import HELP, parse_facts
+from pipeline.cli.output import give_up, why
 from pipeline.cli.process import seconds_of, set_up_logging, stop_on_signals
 from pipeline.cli.summary import print_summary, summarise
 from pipeline.cli.targets import config_of
@@ -40,7 +43,9 @@ def run(
     ] = None,
     realtime: Annotated[bool, typer.Option("--realtime", help="Play files at their own pace, as cameras.")] = False,
     loop: Annotated[bool, typer.Option("--loop", help="Play files again and again.")] = False,
-    duration: Annotated[str | None, typer.Option("--for", help='Stop after so long: "10s", "5m".')] = None,
+    duration: Annotated[
+        str | None, typer.Option("--for", help='Stop so long after the streams were started: "10s", "5m".')
+    ] = None,
     summary: Annotated[Path | None, typer.Option(help="Write the summary as JSON to this file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else.")] = False,
     require_pace: Annotated[
@@ -69,22 +74,53 @@ def run(
     if metrics is not None:
         config = config.model_copy(update={"metrics": MetricsSection(listen=_listen(metrics))})
     seconds = seconds_of("--for", duration)
-    if summary is not None and not summary.absolute().parent.is_dir():
-        raise ConfigError(f"--summary {summary}: the folder does not exist. Make it first.")
+    if summary is not None:
+        _check_summary_file(summary)
     started = monotonic()
     with Pipeline(config) as pipeline:
         logging.getLogger("onpace.run").info("%s on %s", pipeline.spec.name, pipeline.runtime.describe())
         with stop_on_signals(pipeline.stop):
             pipeline.start()
-            _watch(pipeline, None if seconds is None else started + seconds, quiet=json)
+            _watch(pipeline, None if seconds is None else monotonic() + seconds, quiet=json)
     result = summarise(pipeline, monotonic() - started, require_pace=require_pace)
-    if summary is not None:
-        summary.write_text(json_format.dumps(result, indent=2) + "\n")
-    if json:
-        typer.echo(json_format.dumps(result, indent=2))
-    else:
-        print_summary(result, to_stderr=_stdout_is_taken(config))
-    return int(result["exit_code"])
+    return _report(result, summary, json=json, to_stderr=_stdout_is_taken(config))
+
+
+def _check_summary_file(file: Path) -> None:
+    """A run of days must not end with a summary that cannot be written for a reason known at its start."""
+    if file.is_dir():
+        raise ConfigError(f"--summary {file}: is a folder. Name a file in it.")
+    if not file.absolute().parent.is_dir():
+        raise ConfigError(f"--summary {file}: the folder does not exist. Make it first.")
+    if not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
+        raise ConfigError(
+            f"--summary {file}: may not be written by this user. Change its permissions, or name another."
+        )
+
+
+def _report(result: dict[str, Any], file: Path | None, *, json: bool, to_stderr: bool) -> int:
+    """Write and print the summary; return the exit code. Where one of the two fails, the other is still done."""
+    code = int(result["exit_code"])
+    text = json_format.dumps(result, indent=2)
+    if file is not None:
+        try:
+            file.write_text(text + "\n")
+        except OSError as error:
+            print(f"onpace: --summary {file}: cannot be written: {why(error)}.", file=sys.stderr)
+            code = code or exit_codes.FAILED
+    stream = sys.stderr if to_stderr else sys.stdout
+    try:
+        if json:
+            print(text, flush=True)
+        else:
+            print_summary(result, to_stderr=to_stderr)
+    except BrokenPipeError:  # the reader has seen enough
+        give_up(sys.stdout if json else stream)
+    except OSError as error:
+        give_up(sys.stdout if json else stream)
+        print(f"onpace: the summary cannot be printed: {why(error)}.", file=sys.stderr)
+        code = code or exit_codes.FAILED
+    return code
 
 
 def _watch(pipeline: Pipeline, until: float | None, *, quiet: bool) -> None:

@@ -10,6 +10,8 @@ Keys (all of them always there; times in seconds):
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 import msgspec
@@ -112,21 +114,32 @@ def print_summary(summary: dict[str, Any], *, to_stderr: bool = False) -> None:
     for stream in summary["streams"]:
         for stage, reasons in stream["dropped"].items():
             causes = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-            console.print(f"{stream['id']}: dropped at {stage}: {causes}", markup=False)
+            console.print(
+                f"{stream['id']}: dropped at {stage}: {causes}", markup=False, soft_wrap=not console.is_terminal
+            )
         for text in dict.fromkeys((stream["cause"], stream["error"])):
             if text:
-                console.print(f"{stream['id']}: {text}", markup=False)
+                console.print(f"{stream['id']}: {text}", markup=False, soft_wrap=not console.is_terminal)
     for address, lost in summary["sinks"].items():
         if lost:
-            console.print(f"{address}: {lost} messages could not be handed on", markup=False)
+            console.print(
+                f"{address}: {lost} messages could not be handed on", markup=False, soft_wrap=not console.is_terminal
+            )
     if summary["error"]:
-        console.print(f"failed: {summary['error']}", markup=False)
+        console.print(f"failed: {summary['error']}", markup=False, soft_wrap=not console.is_terminal)
 
 
 def console_of(to_stderr: bool) -> Console:
     """Return where people read; elsewhere than on a terminal, tables get room for their columns."""
-    console = Console(stderr=to_stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=to_stderr, highlight=False, width=110)
+    console = _Console(stderr=to_stderr, highlight=False)
+    return console if console.is_terminal else _Console(stderr=to_stderr, highlight=False, width=110)
+
+
+class _Console(Console):
+    """Leaves it to the caller what a reader that is gone means; rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def number(value: float | None, form: str) -> str:

@@ -31,6 +31,9 @@ def config_of(
         if runtime is None:
             return config
         return config.model_copy(update={"infer": config.infer.model_copy(update={"runtime": runtime})})
+    for target in targets:
+        if target.endswith((".yaml", ".yml")):
+            raise ConfigError(f"{target} is a configuration and runs alone: write the other sources into its streams.")
     if model is None:
         raise ConfigError(f"{targets[0]}: give a detector with --model FILE.onnx, or a configuration ending in .yaml.")
     streams = [

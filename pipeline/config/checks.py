@@ -107,7 +107,7 @@ def _check_stream(document: Document, stream: KeyPath) -> None:
         document.problem(loop, f"true: a {_kind(address)} has no end to begin again at. Remove it.", "true")
     if address.scheme == "file" and not Path(address.location).exists():
         shown = document.shown(path)
-        document.problem(path, f"{shown}: no such file. Paths are relative to the configuration's folder.", shown)
+        document.problem(path, f"{shown}: no such file.{_relative_to(document)}", shown)
 
 
 def _address(document: Document, stream: KeyPath) -> Address | None:
@@ -135,6 +135,11 @@ def _address(document: Document, stream: KeyPath) -> Address | None:
 def _text(document: Document, stream: KeyPath, key: str) -> str | None:
     value = document.get((*stream, key))
     return value if isinstance(value, str) and (*stream, key) not in document.unusable else None
+
+
+def _relative_to(document: Document) -> str:
+    """Say what a path is relative to: a document with lines was a file; elsewhere it is where the command was typed."""
+    return " Paths are relative to the configuration's folder." if document.lines else ""
 
 
 def _is_on(value: Any) -> bool:
@@ -177,8 +182,10 @@ def _check_model(document: Document) -> None:
     try:
         if model.startswith("sample:"):
             find_sample(model.removeprefix("sample:"))
+        elif (document.folder / model).is_dir():
+            document.problem(path, f"{shown} is a folder. Name an ONNX file in it.", shown)
         elif not (document.folder / model).is_file():
-            document.problem(path, f"{shown}: no such file. Paths are relative to the configuration's folder.", shown)
+            document.problem(path, f"{shown}: no such file.{_relative_to(document)}", shown)
     except UrlError as error:
         reason = f"{shown}: no such sample." if path in document.templates else str(error)
         document.problem(path, reason, shown)
@@ -197,7 +204,8 @@ def _check_sinks(document: Document) -> None:
         if sink in seen:
             document.problem(path, f"{shown} is written twice. Remove one of them.", shown)
         elif scheme not in SINKS or not rest:
-            hint = "" if path in document.templates else did_you_mean(scheme, list(SINKS))
+            known = path in document.templates or scheme in SINKS
+            hint = "" if known else did_you_mean(scheme, list(SINKS))
             document.problem(
                 path, f"{shown}: allowed are zmq:tcp://HOST:PORT, zmq:ipc://PATH, jsonl:PATH.{hint}", shown
             )

@@ -191,6 +191,6 @@ def test_a_mapping_is_checked_like_a_file_and_without_lines(folder: Path) -> Non
     with pytest.raises(ConfigError) as error:
         config_from_mapping(data, origin="command line", folder=folder)
     assert str(error.value).splitlines() == [
-        "command line: infer.model: 'absent.onnx': no such file. Paths are relative to the configuration's folder.",
+        "command line: infer.model: 'absent.onnx': no such file.",
         "command line: infer.threads: 0 is too small; allowed 1 to 1024.",
     ]

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from pipeline.infer.batch import Batch
 
+MOST_WAITING = 64
+"""Batches that may wait for their turn. Each holds its frames' pictures: slow delivery must hold the slots up."""
+
 
 class InOrder:
     """Finished batches go in as slots finish, and are delivered by ticket, one at a time. Thread-safe.
@@ -15,13 +18,14 @@ class InOrder:
     that would have to be woken for every batch, which costs more than most deliveries.
     """
 
-    def __init__(self, deliver: Callable[[Batch], None], *, producers: int) -> None:
+    def __init__(self, deliver: Callable[[Batch], None], *, producers: int, most_waiting: int = MOST_WAITING) -> None:
         """``deliver`` is called from the threads that ``put``, never twice at a time; its exceptions are theirs.
 
         Once all ``producers`` have left, nothing more comes in.
         """
         self._deliver = deliver
         self._producers = producers
+        self._most_waiting = most_waiting
         self._finished: dict[int, Batch] = {}
         self._next = 0
         self._delivering = False
@@ -29,8 +33,12 @@ class InOrder:
         self._changed = threading.Condition()
 
     def put(self, batch: Batch) -> None:
-        """Hand in a finished (or failed) batch: every ticket must come, or the later ones wait for it for ever."""
+        """Hand in a finished (or failed) batch: every ticket must come, or the later ones wait for it for ever.
+
+        Waits while too many are there already, but never with the batch whose turn it is.
+        """
         with self._changed:
+            self._changed.wait_for(lambda: self._has_room_for(batch) or self._closed)
             self._finished[batch.ticket] = batch
             if self._delivering:
                 return
@@ -72,7 +80,12 @@ class InOrder:
                     self._changed.notify_all()
             else:
                 self._next += 1
+                if len(self._finished) + 1 >= self._most_waiting:
+                    self._changed.notify_all()
             return batch
+
+    def _has_room_for(self, batch: Batch) -> bool:
+        return len(self._finished) < self._most_waiting or batch.ticket <= self._next
 
     def _is_finished(self) -> bool:
         return self._closed and not self._delivering and self._next not in self._finished

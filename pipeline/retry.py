@@ -41,24 +41,29 @@ class Backoff:
         self._random = random.Random(seed)
         self._cause: Cause | None = None
         self._failures = 0
+        self._unhurried: dict[Cause, int] = {}
+        """Failures of the causes whose ladders are not capped: other failures in between do not start those anew."""
 
     def wait_seconds(self, cause: Cause) -> float:
         """Return how long to wait after this failure. Half of it is jitter, so that cameras do not come back in step.
 
-        A new cause starts its own ladder: a camera that answers 401 after a reboot has changed its mind.
+        A new cause starts its own ladder. Where haste does harm it goes on where it was: a camera that drops the line
+        between two wrong logins still counts them.
         """
+        ladder = LADDERS[cause]
         if cause is not self._cause:
             self._cause = cause
-            self._failures = 0
-        ladder = LADDERS[cause]
+            self._failures = self._unhurried.get(cause, 0)
         wait = ladder.waits[min(self._failures, len(ladder.waits) - 1)]
         self._failures += 1
         if ladder.capped:
             wait = min(wait, self._max_wait_seconds)
             return wait * self._random.uniform(0.5, 1.0)
+        self._unhurried[cause] = self._failures
         return wait
 
     def reset(self) -> None:
         """The stream has been delivering for a while."""
         self._cause = None
         self._failures = 0
+        self._unhurried.clear()

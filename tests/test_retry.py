@@ -45,3 +45,13 @@ def test_a_new_cause_or_a_good_run_starts_over():
         backoff.wait_seconds(Cause.REFUSED)
     backoff.reset()
     assert backoff.wait_seconds(Cause.REFUSED) <= 0.25
+
+
+def test_a_wrong_password_is_not_tried_more_often_because_the_line_drops_in_between():
+    backoff = Backoff(max_wait_seconds=1.0)
+    tries, now = [0.0], 0.0
+    for _ in range(8):
+        now += backoff.wait_seconds(Cause.UNAUTHORISED)
+        now += backoff.wait_seconds(Cause.UNREACHABLE)
+        tries.append(now)
+    assert sum(moment <= 600 for moment in tries) == 3

@@ -18,6 +18,8 @@ from pipeline.keepup.picture_watch import PictureWatch
 from pipeline.source.source import Source
 
 _SMALLEST_STEP_SECONDS = 0.001
+# Pictures out of order differ by a few frames; a clock that is further back has begun again.
+_LONGEST_REORDER_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ class Capture:
         self._on_first_picture = on_first_picture
         self._watch = PictureWatch() if info.live else None
         self._held = 0  # packets inside the decoder that have not come out as pictures
-        self._first_pts: float | None = None
+        self._begun = False
+        self._offset: float | None = None  # from the container's clock to ours
         self._last_pts = -_SMALLEST_STEP_SECONDS
         self._step_seconds = 1 / info.declared_fps if info.declared_fps else 0.04
         self.pictures = 0
@@ -88,7 +91,10 @@ class Capture:
                 now = monotonic()
                 if pictures:
                     last_picture_at = now
-                elif self._info.live and now - last_picture_at > self._context.limits.stall_seconds:
+                elif (
+                    packet.capture_clock != "file"  # a file's packets may be far apart
+                    and now - last_picture_at > self._context.limits.stall_seconds
+                ):
                     raise SourceError(
                         f"packets arrive, but no picture could be decoded for {now - last_picture_at:.1f} s",
                         cause=Cause.CORRUPT,
@@ -97,6 +103,8 @@ class Capture:
             if self._held:
                 reason = "stopped" if self._stopping.is_set() else "no_picture"
                 self._meter.dropped("decode", "decode", reason, monotonic(), self._held)
+                for _ in range(self._held):
+                    next(self._context.frame_indices)
                 self._held = 0
 
     def _decode(self, packet: Packet) -> int:
@@ -119,10 +127,9 @@ class Capture:
     def _emit(self, pictures: list[Picture], seconds: float) -> None:
         now = monotonic()
         for picture in pictures:
-            if self._held:
-                self._held -= 1
-            else:  # a packet that held two pictures: the second one was received too
+            if not self._held:  # a packet that held two pictures: the second one was received too
                 self._meter.arrived(picture.packet.received_at)
+                self._held += 1
             self._check_size(picture)
             frame = self._frame(picture, now, seconds / len(pictures))
             if not self.pictures:
@@ -130,6 +137,7 @@ class Capture:
             self.pictures += 1
             if self._watch is not None:
                 self._look(self._watch, picture, now)
+            self._held -= 1
             self._meter.ledger.move("decode", "queue")
             for evicted in self._context.queue.put(frame, self._stopping):
                 reason = "stopped" if evicted is frame else "queue_full"
@@ -161,15 +169,18 @@ class Capture:
         )
 
     def _advance(self, pts_seconds: float | None) -> float:
-        """Return a presentation time that starts at 0 and only ever grows, whatever the container says."""
+        """Return a presentation time that starts at 0 and only ever grows, whatever the container says.
+
+        Where its clock begins again (a restarted encoder, files joined end to end), ours goes on by one step.
+        """
+        next_pts = self._last_pts + self._step_seconds if self._begun else 0.0
+        self._begun = True
         if pts_seconds is None:
-            since_first = self._last_pts + (self._step_seconds if self._first_pts is not None else 0.0)
-            self._first_pts = self._first_pts or 0.0
-        else:
-            if self._first_pts is None:
-                self._first_pts = pts_seconds
-            since_first = pts_seconds - self._first_pts
-        self._last_pts = max(since_first, self._last_pts + _SMALLEST_STEP_SECONDS)
+            self._last_pts = max(next_pts, self._last_pts + _SMALLEST_STEP_SECONDS)
+            return self._last_pts
+        if self._offset is None or pts_seconds + self._offset < self._last_pts - _LONGEST_REORDER_SECONDS:
+            self._offset = next_pts - pts_seconds
+        self._last_pts = max(pts_seconds + self._offset, self._last_pts + _SMALLEST_STEP_SECONDS)
         return self._last_pts
 
     def _check_size(self, picture: Picture) -> None:

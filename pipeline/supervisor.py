@@ -58,10 +58,11 @@ class StreamSupervisor(StageThread):
         try:
             self._trying.run(self._play)
         finally:
-            self._context.queue.close()
             error_text = str(self.failed) if self.failed else ""
             cause = self.failed.cause if self.failed else None
             self.meter.connection("ended", monotonic(), cause=cause, error=error_text)
+            # Last: the final status goes out as soon as nothing more can come, and must find the stream ended.
+            self._context.queue.close()
 
     def _play(self) -> None:
         """One connection, from opening to its end. Raises SourceError."""
@@ -88,7 +89,9 @@ class StreamSupervisor(StageThread):
         def first_picture() -> None:
             self._trying.delivering()
             self.meter.connection("live", monotonic())
-            self._log.info("live: %s %s, epoch %d", info.codec, info.size, self._epoch)
+            again = self.plan.loop and self._epoch > 1  # a short file begins again many times a second
+            level = logging.DEBUG if again else logging.INFO
+            self._log.log(level, "live: %s %s, epoch %d", info.codec, info.size, self._epoch)
 
         capture = Capture(self._context, self._epoch, info, source, decoder, first_picture)
         try:

@@ -6,6 +6,7 @@ import json as json_format
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,13 +78,15 @@ def run(
     if summary is not None:
         _check_summary_file(summary)
     started = monotonic()
-    with Pipeline(config) as pipeline:
-        logging.getLogger("onpace.run").info("%s on %s", pipeline.spec.name, pipeline.runtime.describe())
-        with stop_on_signals(pipeline.stop):
-            pipeline.start()
-            _watch(pipeline, None if seconds is None else monotonic() + seconds, quiet=json)
-    result = summarise(pipeline, monotonic() - started, require_pace=require_pace)
-    return _report(result, summary, json=json, to_stderr=_stdout_is_taken(config))
+    asked_to_stop = threading.Event()
+    with stop_on_signals(asked_to_stop.set):  # a signal counts while the model is still being loaded, too
+        with Pipeline(config) as pipeline:
+            logging.getLogger("onpace.run").info("%s on %s", pipeline.spec.name, pipeline.runtime.describe())
+            if not asked_to_stop.is_set():
+                pipeline.start()
+                _watch(pipeline, asked_to_stop, None if seconds is None else monotonic() + seconds, quiet=json)
+        result = summarise(pipeline, monotonic() - started, require_pace=require_pace)
+        return _report(result, summary, json=json, to_stderr=_stdout_is_taken(config))
 
 
 def _check_summary_file(file: Path) -> None:
@@ -123,13 +126,12 @@ def _report(result: dict[str, Any], file: Path | None, *, json: bool, to_stderr:
     return code
 
 
-def _watch(pipeline: Pipeline, until: float | None, *, quiet: bool) -> None:
+def _watch(pipeline: Pipeline, asked_to_stop: threading.Event, until: float | None, *, quiet: bool) -> None:
     """Show the pipeline until it ends by itself, by signal or by time."""
     with live_view(quiet=quiet, to_stderr=_stdout_is_taken(pipeline.config)) as show:
         while not pipeline.wait(_REFRESH_SECONDS):
             show(pipeline.status())
-            if until is not None and monotonic() >= until:
-                until = None
+            if asked_to_stop.is_set() or (until is not None and monotonic() >= until):
                 pipeline.stop()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import pipeline as onpace
 from pipeline.cli import exit_codes
@@ -59,7 +60,7 @@ def summarise(pipeline: Pipeline, duration_seconds: float, *, require_pace: bool
         "verdict": max((status.final.verdict for status in statuses), key=SEVERITY.index),
         "kept_pace": kept_pace,
         "duration_seconds": round(duration_seconds, 3),
-        "error": str(pipeline.failure) if pipeline.failure else "",
+        "error": str(pipeline.failure) or type(pipeline.failure).__name__ if pipeline.failure else "",
         "model": pipeline.spec.name,
         "runtime": pipeline.runtime.name,
         "sinks": pipeline.sinks_lost(),
@@ -92,7 +93,7 @@ def _stream(status: StreamStatus) -> dict[str, Any]:
 def print_summary(summary: dict[str, Any], *, to_stderr: bool = False) -> None:
     """Print the summary as a table, a line a stream."""
     console = console_of(to_stderr)
-    table = Table(title=f"{summary['model']} on {summary['runtime']}, {summary['duration_seconds']:.1f} s")
+    table = Table(title=Text(f"{summary['model']} on {summary['runtime']}, {summary['duration_seconds']:.1f} s"))
     ages = ("p50", "p95", "p99") if console.width >= _WIDE else ("p95",)
     table.add_column("stream", overflow="fold", min_width=8)
     for title in ("received", "published", "dropped", "fps", *(f"age {age}" for age in ages)):

@@ -6,6 +6,8 @@ import json
 import signal
 import time
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.helpers.onpace_process import OnpaceProcess, balanced, onpace, run_with_summary
@@ -99,6 +101,44 @@ def test_a_signal_drains_and_ends_with_0(models, tmp_path, number):
     assert stream["in_flight"] == 0
     assert balanced(stream)
     assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_model_is_loaded_ends_with_0_and_leaves_nothing_behind(models, tmp_path, number):
+    socket, summary_path = tmp_path / "results.sock", tmp_path / "summary.json"
+    options = ("--model", models / "nothing.onnx", "--sink", f"zmq:ipc://{socket}", "--summary", summary_path)
+    with OnpaceProcess("run", "pattern:", *options) as process:
+        until = time.monotonic() + 30
+        while not socket.exists() and time.monotonic() < until:  # bound before the model is loaded and measured
+            time.sleep(0.01)
+        process.signal(number)
+        assert process.wait(15) == 0, process.stderr
+    assert not socket.exists()
+    assert json.loads(summary_path.read_text())["streams"][0]["received"] == 0
+    assert "Traceback" not in process.stderr
+
+
+def test_a_summary_that_cannot_be_written_is_refused_before_the_run(models, tmp_path):
+    with OnpaceProcess("run", "pattern:", "--model", models / "nothing.onnx", "--summary", tmp_path) as process:
+        assert process.wait(15) == 2
+    assert "is a folder" in process.stderr
+
+
+def test_a_model_may_be_called_anything(models, tmp_path):
+    model = tmp_path / "yolo[v8].onnx"
+    model.write_bytes((models / "nothing.onnx").read_bytes())
+    with OnpaceProcess("run", "pattern:?frames=3", "--model", model) as process:
+        assert process.wait(30) == 0
+    assert "yolo[v8] on cpu" in process.stdout
+
+
+def test_a_short_file_that_is_repeated_is_told_once(models, tmp_path):
+    picture = tmp_path / "one.png"
+    cv2.imwrite(str(picture), np.zeros((64, 64, 3), np.uint8))
+    options = ("--loop", "--for", "3s", "--model", models / "nothing.onnx")
+    with OnpaceProcess("run", picture, *options) as process:
+        assert process.wait(30) == 0
+    assert process.stderr.count("live:") == 1
 
 
 def test_a_time_limit_ends_an_endless_run(models):

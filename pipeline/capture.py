@@ -92,7 +92,8 @@ class Capture:
                 if pictures:
                     last_picture_at = now
                 elif (
-                    packet.capture_clock != "file"  # a file's packets may be far apart
+                    self._info.live
+                    and packet.capture_clock != "file"  # a file's packets may be far apart
                     and now - last_picture_at > self._context.limits.stall_seconds
                 ):
                     raise SourceError(

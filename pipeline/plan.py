@@ -14,6 +14,10 @@ from pipeline.source.source import SourceOptions
 LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "camera"})
 """Sources that never end by themselves: an end is a failure, and failures are retried."""
 
+_PATIENT_SHARE = 0.1
+"""A file read as fast as possible always has a frame ready, and can wait: beside cameras it gets what they leave, and a
+tenth of a camera's share where they leave nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
@@ -77,6 +81,6 @@ def _terms(section: StreamSection, config: Config, live: bool) -> Terms:
     deadline = section.deadline if section.deadline is not None else overload.deadline
     return Terms(
         deadline_seconds=deadline if live else None,  # a file waits for us: nothing of it is ever too late
-        weight=section.weight if section.weight is not None else overload.weight,
+        weight=(section.weight if section.weight is not None else overload.weight) * (1.0 if live else _PATIENT_SHARE),
         min_fps=section.min_fps if section.min_fps is not None else overload.min_fps,
     )

@@ -21,6 +21,8 @@ _log = logging.getLogger("onpace.run")
 
 _REFRESHES_PER_SECOND = 4
 _LINE_INTERVAL_SECONDS = 5.0
+_SILENT_INTERVAL_SECONDS = 60.0
+"""A stream that is away has nothing new to say: its log line said why."""
 _MOST_CAUSES = 8
 _WIDE = 105
 """Columns from which a terminal has room for everything."""
@@ -97,7 +99,8 @@ def _lines(console: Console) -> Show:
         now = monotonic()
         for status in statuses:
             verdict, at = shown.get(status.stream_id, ("", 0.0))
-            if status.verdict == verdict and now - at < _LINE_INTERVAL_SECONDS:
+            interval = _LINE_INTERVAL_SECONDS if status.state == "live" else _SILENT_INTERVAL_SECONDS
+            if status.verdict == verdict and now - at < interval:
                 continue
             shown[status.stream_id] = (status.verdict, now)
             print(line_of(status), file=console.file, flush=True)

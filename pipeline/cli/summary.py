@@ -47,7 +47,8 @@ def summarise(pipeline: Pipeline, duration_seconds: float, *, require_pace: bool
     """Return the summary of a finished pipeline, its exit code included."""
     statuses = pipeline.status()
     kept_pace = all(status.final.kept_pace for status in statuses)
-    failed = pipeline.failure is not None or any(stream.failed for stream in pipeline.streams.values())
+    streams_failed = any(stream.failed for stream in pipeline.streams.values())
+    failed = pipeline.failure is not None or streams_failed or any(pipeline.sinks_lost().values())
     if failed:
         exit_code = exit_codes.FAILED
     elif require_pace and not kept_pace:

@@ -45,6 +45,29 @@ def test_stage_times_and_wait_add_up_to_the_age(models, tmp_path):
             assert all(seconds >= 0 for seconds in message["stage_seconds"].values())
 
 
+def test_a_file_at_full_speed_leaves_a_live_stream_its_frames(models, tmp_path):
+    config = tmp_path / "mixed.yaml"
+    config.write_text(
+        "streams:\n"
+        "  - {id: camera, url: 'pattern:?fps=8&frames=48', realtime: true}\n"
+        "  - {id: file, url: 'pattern:?frames=100000'}\n"
+        f"infer: {{model: {models / 'working.onnx'}, runtime: cpu, prefer: throughput}}\n"
+    )
+    with OnpaceProcess("run", config, "--for", "8s", "--json") as process:
+        assert process.wait(60) == 0, process.stderr
+    camera, file = json.loads(process.stdout)["streams"]
+    assert camera["received"] == 48
+    assert camera["published"] >= 44
+    assert file["published"] > 0
+
+
+def test_results_that_a_sink_could_not_keep_are_a_failure(models):
+    summary = run_with_summary(
+        "pattern:?frames=20", "--model", models / "nothing.onnx", "--sink", "jsonl:/dev/full", code=1
+    )
+    assert sum(summary["sinks"].values()) > 0
+
+
 def test_several_sources_of_different_kinds_run_side_by_side(models):
     data = test_data()
     summary = run_with_summary(

@@ -17,6 +17,7 @@ lint: .venv/dev  ## what CI checks besides tests
 
 bench: .venv/dev  ## pace against the bare engine and the usual script, side by side
 	$(BIN)/python -m tests.benchmarks.bench_pipeline
+	$(BIN)/python -m tests.benchmarks.bench_heads
 
 schemas: .venv/dev  ## regenerate the committed JSON Schemas
 	$(BIN)/python -m pipeline.config.load --schema > configs/onpace.schema.json

@@ -307,7 +307,7 @@ def _parse_pattern(rest: str, url: str) -> Address:
         "pattern",
         redact(url),
         "",
-        size=asked.size(),
+        size=asked.size(smallest=64),  # the pictures carry their number in blocks
         fps=asked.fps(),
         frames=asked.whole("frames", 1, 1_000_000_000),
         seed=asked.whole("seed", 0, 2**32 - 1) or 0,
@@ -329,13 +329,14 @@ class _Query:
                 raise UrlError(f"{redact(self.url)}: option '{key}' {problem}. Allowed: {', '.join(self.keys)}.")
             self.values[key] = value
 
-    def size(self) -> Size | None:
+    def size(self, smallest: int = 16) -> Size | None:
         text = self.values.get("size")
         if text is None:
             return None
         match = re.fullmatch(r"(\d{2,5})x(\d{2,5})", text)
-        if match is None or not all(16 <= int(side) <= 8192 for side in match.groups()):
-            raise UrlError(f"{redact(self.url)}: size '{text:.40}' is not WIDTHxHEIGHT of 16 to 8192, as in 640x360.")
+        if match is None or not all(smallest <= int(side) <= 8192 for side in match.groups()):
+            allowed = f"WIDTHxHEIGHT of {smallest} to 8192, as in 640x360"
+            raise UrlError(f"{redact(self.url)}: size '{text:.40}' is not {allowed}.")
         return Size(int(match[1]), int(match[2]))
 
     def fps(self) -> float | None:

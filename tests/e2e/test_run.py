@@ -188,6 +188,7 @@ def test_json_prints_the_summary_and_nothing_else(models):
     ("arguments", "says"),
     [
         (["pattern:"], "--model"),
+        (["pattern:?size=32x32", "--model", "{nothing}"], "64"),
         (["pattern:", "--model", "nowhere.onnx"], "nowhere.onnx"),
         (["ftp://host/x", "--model", "{nothing}"], "ftp"),
         (["nowhere.mp4", "--model", "{nothing}"], "nowhere.mp4"),

@@ -27,6 +27,7 @@ from pipeline.frame import Frame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
 from pipeline.infer.infer_step import InferStep
+from pipeline.infer.run_pace import RunPace
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.process_watch import ProcessWatch
@@ -89,6 +90,9 @@ class Pipeline:
             concurrent_runs=self.runtime.concurrent_runs,
             cores=usable_cores(),
         )
+
+        live = all(plan.live for plan in plans)
+        self._pace = RunPace(just_in_time=live and self.runtime.concurrent_runs == 1)
 
         # source -> decode
         self.streams = {plan.stream_id: self._stream(plan) for plan in plans}
@@ -185,6 +189,7 @@ class Pipeline:
             ),
             self._watch.infer,
             self._watch.runs,
+            self._pace,
         )
 
         def infer() -> None:

@@ -12,6 +12,7 @@ from pipeline.frame import Frame
 from pipeline.infer.batch import Batch, FailedFrame, InferredFrame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
+from pipeline.infer.run_pace import RunPace
 from pipeline.keepup.load import BusyClock
 from pipeline.letterbox import Letterbox
 from pipeline.postprocess.postprocess import Postprocess
@@ -30,20 +31,34 @@ class InferStep:
     """
 
     def __init__(
-        self, slot: Slot, preprocess: HostPreprocess, postprocess: Postprocess, busy: BusyClock, runs: BusyClock
+        self,
+        slot: Slot,
+        preprocess: HostPreprocess,
+        postprocess: Postprocess,
+        busy: BusyClock,
+        runs: BusyClock,
+        pace: RunPace,
     ) -> None:
-        """``busy`` counts the slots' work; ``runs`` the model's runs alone, of which there may be fewer at a time."""
+        """``busy`` counts the slots' work; ``runs`` the model's runs alone, of which there may be fewer at a time.
+
+        ``pace``, shared by all slots, says when to take the next frames.
+        """
         self._slot = slot
         self._preprocess = preprocess
         self._postprocess = postprocess
         self._busy = busy
         self._runs = runs
+        self._pace = pace
         self._failures = 0
 
     def run(self, batcher: Batcher, in_order: InOrder, taken: Callable[[Frame], None]) -> None:
         """Take batches and hand them on until none will come. ``taken`` hears of every frame that leaves its queue."""
         try:
-            while (batch := batcher.take()) is not None:
+            while True:
+                self._pace.wait_until_due()
+                batch = batcher.take()
+                if batch is None:
+                    return
                 for frame in batch.frames:
                     taken(frame)
                 in_order.put(self(batch))
@@ -81,7 +96,8 @@ class InferStep:
     def _infer(self, batch: Batch, ready: list[tuple[Frame, Letterbox, float]]) -> None:
         begun = monotonic()
         try:
-            outputs = self._slot.run(len(ready))
+            with self._pace.run(batch.taken_at):
+                outputs = self._slot.run(len(ready))
         except Exception as error:
             batch.failed.extend(FailedFrame(frame, "infer", str(error)) for frame, _, _ in ready)
             return

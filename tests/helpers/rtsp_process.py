@@ -97,6 +97,11 @@ class RtspServerProcess:
         )
         self.port: int = self.call(None, "port")
 
+    @property
+    def pid(self) -> int:
+        """Process id of the child, for measuring what it uses."""
+        return self._child.pid
+
     def add_camera(
         self, name: str, clip: Clip | Path | str, *, port: int | None = None, **settings: Any
     ) -> RemoteCamera:

@@ -2,8 +2,10 @@
 
 EngineError
 ├── ModelError            a model file that cannot be used, or a fact about it that is missing: exit code 2
+│   └── PlanError         a plan that cannot be used: cut short, altered, of another GPU or version
 ├── RuntimeMissingError   the asked-for runtime is not installed or has no device: exit code 2
-└── RunError              a model failed while running (out of memory, device lost, not-a-number outputs)
+└── RunError              a model failed while running (device lost, not-a-number outputs)
+    └── DeviceMemoryError the GPU's memory is too small; says the batch size that would fit where that is known
 """
 
 from __future__ import annotations
@@ -17,9 +19,17 @@ class ModelError(EngineError):
     """The model file cannot be used as it is."""
 
 
+class PlanError(ModelError):
+    """A plan that was built earlier cannot be used as it is."""
+
+
 class RuntimeMissingError(EngineError):
     """The runtime that was asked for is not here."""
 
 
 class RunError(EngineError):
     """A model failed while running."""
+
+
+class DeviceMemoryError(RunError):
+    """The GPU has too little memory left."""

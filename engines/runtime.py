@@ -11,13 +11,17 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import RuntimeMissingError
 from engines.model_spec import ModelSpec
+
+if TYPE_CHECKING:
+    from engines.buffers import DeviceTensor
+    from engines.device import CudaStream, Gpu
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -57,6 +61,39 @@ class Slot(Protocol):
         Returns the outputs by name, each ``[batch_size, ...]``; they are the caller's until the slot's next run.
         Raises RunError.
         """
+
+
+@runtime_checkable
+class DeviceSlot(Slot, Protocol):
+    """A slot on a GPU. ``run`` uploads ``input``, enqueues inference, downloads the outputs and waits for them.
+
+    Who prepares and reads on the device skips both copies: write into ``device_input`` by kernels enqueued on
+    ``cuda_stream``, call ``enqueue``, read the outputs by kernels on the same stream, and ``synchronise`` at the end.
+    The thread that does so calls ``gpu.use()`` first.
+    """
+
+    @property
+    def gpu(self) -> Gpu:
+        """Where everything of the slot lies."""
+
+    @property
+    def cuda_stream(self) -> CudaStream:
+        """The slot's own stream: everything of it is enqueued there, in order."""
+
+    @property
+    def device_input(self) -> DeviceTensor:
+        """The input tensor on the device, ``[max_batch, C, H, W]``, of the model's dtype. Always at the same place."""
+
+    def enqueue(self, batch_size: int) -> Mapping[str, DeviceTensor]:
+        """Enqueue inference alone on the first ``batch_size`` rows of ``device_input``, and return at once.
+
+        Returns the outputs by name, each ``[batch_size, ...]``. They stay on the device, always at the same place for
+        the same ``batch_size``, and hold the results once the stream comes so far, until the next ``enqueue``.
+        Raises RunError.
+        """
+
+    def synchronise(self) -> None:
+        """Wait, asleep, until everything enqueued on the slot's stream is done. Raises RunError where it failed."""
 
 
 class Runtime(Protocol):

@@ -14,6 +14,9 @@ from engines.model_spec import ModelSpec
 _FATAL_ONLY = 4
 """Everything ONNX Runtime would print below this severity arrives as an exception, or is not for users."""
 
+_DISABLED_OPTIMIZERS = ["WeightBiasQuantization"]
+"""It quantises, with one scale for all channels, the layers that an int8 model left in float on purpose."""
+
 
 def open_session(model: Path, threads: int) -> Any:
     """Return an InferenceSession of ``model`` with ``threads`` intra-op threads that do not spin.
@@ -33,7 +36,9 @@ def open_session(model: Path, threads: int) -> Any:
     settings.log_severity_level = _FATAL_ONLY
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(model), settings, providers=["CPUExecutionProvider"], disabled_optimizers=_DISABLED_OPTIMIZERS
+        )
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
         raise ModelError(f"model {model}: ONNX Runtime cannot load it: {_first_line(error)}{_hint(error)}") from error
 

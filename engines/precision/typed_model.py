@@ -7,7 +7,7 @@ outputs stay float32, so that what is known of the model (``ModelSpec``), prepro
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +15,14 @@ from typing import Any, Literal
 import onnx
 from numpy.typing import NDArray
 
+from engines.cpu_session import sizes_fed
 from engines.errors import ModelError
 from engines.model_spec import ModelSpec
 from engines.precision.float_types import LOW_TYPES, retype
-from engines.precision.head_tail import head_tail
+from engines.precision.layers import Layers, find_layers
 from engines.precision.prepare import prepared
+from engines.precision.quantise import for_cpu, quantised
+from engines.precision.ranges import Method, calibrated_ranges
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
@@ -32,14 +35,13 @@ RECIPE = 1
 class Calibration:
     """What int8 takes its ranges from."""
 
-    tensors: Sequence[NDArray[Any]]
-    """Prepared pictures, each float32 ``[N, 3, H, W]`` as the model takes them."""
+    tensors: Iterable[NDArray[Any]]
+    """Prepared pictures, each float32 ``[N, 3, H, W]`` as the model takes them. Read once, only when it comes to it."""
     digest: str
-    """Hex; differs when the pictures differ."""
-    method: Literal["percentile", "entropy", "minmax"] = "percentile"
-    """percentile: the range that holds ``percentile`` of the values; entropy: the one that loses least information."""
-    percentile: float = 99.99
-    """50 to 100."""
+    """Differs when the pictures differ."""
+    method: Method = "percentile"
+    percentile: float = 99.999
+    """50 to 100: the part of each tensor's values that its range holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class TypedModel:
     path: Path
     precision: Precision
     left_in_float: tuple[str, ...]
-    """Nodes that stayed float32: the head's arithmetic, and what the precision does not suit."""
+    """Nodes that stay float32 on purpose."""
 
 
 def typed_model(
@@ -57,20 +59,58 @@ def typed_model(
 ) -> TypedModel:
     """Write ``model`` (fp32) in ``precision`` to ``out``, atomically; return what it is.
 
-    ``calibration`` is needed for int8 and not looked at otherwise. Raises ModelError for a model that is fp16 or int8
-    already, that has operators whose types cannot be changed, and for int8 without calibration pictures.
+    ``calibration`` is needed for int8 and not looked at otherwise. What int8 writes is for TensorRT and CUDA; the CPU
+    runs ``cpu_model`` of it. Raises ModelError for a model that is fp16 or int8 already, that has operators whose types
+    cannot be changed, and for int8 without pictures.
     """
     proto = prepared(model)
-    tail = head_tail(proto.graph)
-    if precision in LOW_TYPES:
-        try:
-            proto = retype(proto, LOW_TYPES[precision], tail, keep_io=True)
-        except ModelError as error:
-            raise ModelError(f"model {model}: cannot be made {precision}: {error}.") from error
-    elif precision != "fp32":
-        raise ModelError(f"precision '{precision}' is unknown. Allowed: {', '.join(PRECISIONS)}.")
+    layers = find_layers(proto.graph)
+    stay_float = layers.tail
+    try:
+        if precision in LOW_TYPES:
+            proto = retype(proto, LOW_TYPES[precision], stay_float, keep_io=True)
+        elif precision == "int8":
+            stay_float = _left_in_float(proto, layers)
+            proto = _int8(proto, spec, stay_float, calibration)
+        elif precision != "fp32":
+            raise ModelError(f"precision '{precision}' is unknown. Allowed: {', '.join(PRECISIONS)}")
+    except ModelError as error:
+        raise ModelError(f"model {model}: cannot be made {precision}: {error}") from error
     _write(proto, out)
-    return TypedModel(out, precision, tuple(sorted(tail)))
+    return TypedModel(out, precision, tuple(sorted(stay_float)))
+
+
+def cpu_model(typed: Path, out: Path) -> Path:
+    """Write the int8 model ``typed`` as ONNX Runtime's CPU kernels want it to ``out``, atomically; return ``out``.
+
+    Same weights, same ranges, Q/DQ nodes in other places. Raises ModelError where ``typed`` is not from here.
+    """
+    try:
+        _write(for_cpu(onnx.load(str(typed))), out)
+    except ModelError as error:
+        raise ModelError(f"model {typed}: {error}.") from error
+    return out
+
+
+def _left_in_float(proto: Any, layers: Layers) -> frozenset[str]:
+    everything = frozenset(node.name for node in proto.graph.node)
+    eight_bits = layers.body - layers.first - layers.last
+    if not any(node.op_type == "Conv" and node.name in eight_bits for node in proto.graph.node):
+        raise ModelError("it has no convolutions besides its first and last, so eight bits would speed nothing up.")
+    return everything - eight_bits
+
+
+def _int8(proto: Any, spec: ModelSpec, stay_float: frozenset[str], calibration: Calibration | None) -> Any:
+    if calibration is None:
+        raise ModelError(
+            "int8 takes its ranges from pictures. Give some with --calibration (infer.calibration in a configuration): "
+            "a video, a folder of pictures or a recording, as the cameras will show them."
+        )
+    if not 50 <= calibration.percentile <= 100:
+        raise ModelError(f"percentile {calibration.percentile}: allowed is 50 to 100.")
+    feeds = ({spec.image_input.name: tensor, **sizes_fed(spec, len(tensor))} for tensor in calibration.tensors)
+    ranges = calibrated_ranges(proto, feeds, calibration.method, calibration.percentile)
+    return quantised(proto, ranges, stay_float)
 
 
 def _write(proto: Any, out: Path) -> None:

@@ -1,0 +1,110 @@
+"""Q/DQ nodes around the layers that gain from eight bits, in the two spellings that the runtimes want.
+
+- *symmetric*: int8 with zero point 0, on the inputs and weights of convolutions only. TensorRT accepts nothing else; it
+  moves the Q nodes through activations, joins and pools by itself, and a convolution with the activation behind it
+  stays one kernel. This is what a typed int8 file holds, with the calibrated ranges beside it.
+- *full*: uint8 with any zero point, around every layer of the body. ONNX Runtime on the CPU runs a convolution in eight
+  bits only where its result is quantised as well, and its kernels (VNNI, AMX) are made for uint8 times int8: given the
+  symmetric spelling it multiplies in float32, at half the pace of the fp32 model. ``for_cpu`` makes it from the typed
+  file.
+
+Weights are the same in both (int8, symmetric, one scale a channel), and so are the ranges of activations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Set
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+
+from engines.errors import ModelError
+from engines.precision.ranges import Ranges
+
+_RANGES_KEY, _FLOAT_KEY = "onpace.ranges", "onpace.left_in_float"
+_BODY_OPS = frozenset(
+    {"Add", "AveragePool", "Clip", "Concat", "Conv", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Mul", "Relu"}
+    | {"Resize", "Sigmoid", "Split"}
+)
+
+
+def quantised(model: Any, ranges: Ranges, stay_float: Set[str]) -> Any:
+    """Return ``model`` (an onnx.ModelProto) in the symmetric spelling, but for the nodes named in ``stay_float``."""
+    typed = _with_pairs(model, ranges, stay_float, "symmetric")
+    stated = {entry.key: entry.value for entry in model.metadata_props}
+    stated[_RANGES_KEY] = json.dumps({name: [float(f"{end:.7g}") for end in ends] for name, ends in ranges.items()})
+    stated[_FLOAT_KEY] = json.dumps(sorted(stay_float))
+    onnx.helper.set_model_props(typed, stated)
+    return typed
+
+
+def is_symmetric(model: Any) -> bool:
+    """Whether ``model`` (an onnx.ModelProto) is what ``quantised`` returns."""
+    return any(entry.key == _RANGES_KEY for entry in model.metadata_props)
+
+
+def for_cpu(typed: Any) -> Any:
+    """Return the full spelling of what ``quantised`` returned. Raises ModelError for any other model."""
+    stated = {entry.key: entry.value for entry in typed.metadata_props}
+    if _RANGES_KEY not in stated:
+        raise ModelError("no calibrated ranges in it: it is not an int8 model made here")
+    ranges = {name: (low, high) for name, (low, high) in json.loads(stated.pop(_RANGES_KEY)).items()}
+    stay_float = frozenset(json.loads(stated.pop(_FLOAT_KEY)))
+    plain = without_pairs(typed)
+    full = _with_pairs(plain, ranges, stay_float, "full")
+    onnx.helper.set_model_props(full, stated)
+    return full
+
+
+def without_pairs(model: Any) -> Any:
+    """Return ``model`` without its Q/DQ pairs: the float graph that they were put around."""
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    quantizers = {node.output[0]: node.input[0] for node in plain.graph.node if node.op_type == "QuantizeLinear"}
+    before = {
+        node.output[0]: quantizers[node.input[0]]
+        for node in plain.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in quantizers
+    }
+    kept = [node for node in plain.graph.node if node.op_type not in ("QuantizeLinear", "DequantizeLinear")]
+    for node in kept:
+        for place, name in enumerate(node.input):
+            node.input[place] = before.get(name, name)
+    del plain.graph.node[:]
+    plain.graph.node.extend(kept)
+    used = {name for node in kept for name in node.input}
+    constants = [tensor for tensor in plain.graph.initializer if tensor.name in used]
+    del plain.graph.initializer[:]
+    plain.graph.initializer.extend(constants)
+    return plain
+
+
+def _with_pairs(model: Any, ranges: Ranges, stay_float: Set[str], spelling: Literal["symmetric", "full"]) -> Any:
+    from onnxruntime.quantization import CalibrationMethod, QuantType
+    from onnxruntime.quantization.calibrate import TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    symmetric = spelling == "symmetric"
+    options: dict[str, object] = {"WeightSymmetric": True, "ActivationSymmetric": symmetric}
+    if symmetric:
+        options.update(AddQDQPairToWeight=True, QuantizeBias=False, OpTypesToExcludeOutputQuantization=["Conv"])
+    pairs = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
+    quantizer = QDQQuantizer(
+        copy,
+        True,  # per channel
+        False,  # reduced range: for processors without VNNI only, whose sums would saturate
+        QuantType.QInt8,
+        QuantType.QInt8 if symmetric else QuantType.QUInt8,
+        TensorsData(CalibrationMethod.MinMax, pairs),
+        [],
+        list(stay_float),
+        ["Conv"] if symmetric else sorted(_BODY_OPS),
+        options,
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()  # it adds its nodes at the end
+    return quantizer.model.model

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,16 @@ from pipeline.config.explain import did_you_mean
 from pipeline.config.marked_yaml import Document
 from pipeline.config.problem import KeyPath
 from pipeline.config.sections import parse_switch
-from pipeline.errors import UrlError
+from pipeline.errors import SourceError, UrlError
 from pipeline.plan import LIVE_SCHEMES
 from pipeline.publish.sink import SINKS
 from pipeline.publish.zmq_address import parse_zmq_address
 from pipeline.samples import find_sample
 from pipeline.source.address import ALLOWED, Address, parse_address
+from pipeline.source.source import SourceOptions, open_source
+
+_OPENED_TO_SEE = frozenset({"file", "images"})
+"""Sources that can be opened in a few milliseconds, and will be no different when they are needed."""
 
 
 def resolve_paths(document: Document) -> Any:
@@ -105,9 +110,23 @@ def _check_stream(document: Document, stream: KeyPath) -> None:
     loop = (*stream, "loop")
     if live and _is_on(document.get(loop)):
         document.problem(loop, f"true: a {_kind(address)} has no end to begin again at. Remove it.", "true")
+    shown = document.shown(path)
     if address.scheme == "file" and not Path(address.location).exists():
-        shown = document.shown(path)
         document.problem(path, f"{shown}: no such file.{_relative_to(document)}", shown)
+    elif address.scheme in _OPENED_TO_SEE and (reason := _why_not_opened(document, path)):
+        document.problem(path, f"{shown} cannot be played." if path in document.templates else reason, shown)
+
+
+def _why_not_opened(document: Document, path: KeyPath) -> str | None:
+    """Open what lies on this machine for a moment: a file that holds no video is bad input, told before the start."""
+    source = open_source(_resolve_url(document.get(path), document.folder), SourceOptions(), threading.Event())
+    try:
+        source.open()
+    except SourceError as error:
+        return str(error)
+    finally:
+        source.close()
+    return None
 
 
 def _address(document: Document, stream: KeyPath) -> Address | None:
@@ -149,6 +168,14 @@ def _is_on(value: Any) -> bool:
         return False
 
 
+def _is_camera(document: Document, path: KeyPath) -> bool:
+    url = document.get(path)
+    try:
+        return isinstance(url, str) and parse_address(_resolve_url(url, document.folder)).scheme in LIVE_SCHEMES
+    except (UrlError, OSError, ValueError):
+        return False  # told already
+
+
 def _kind(address: Address) -> str:
     return "camera" if address.scheme == "camera" else "live stream"
 
@@ -157,8 +184,7 @@ def _check_policy(document: Document) -> None:
     """A camera cannot wait: what a blocked reader leaves in its buffers comes back as age, then as an error."""
     remedy = "Use drop_oldest, or auto."
     for stream in _items(document, "streams"):
-        url = document.get((*stream, "url"))
-        if not isinstance(url, str) or url.partition(":")[0].lower() not in LIVE_SCHEMES:
+        if not _is_camera(document, (*stream, "url")):
             continue
         own = (*stream, "policy")
         if document.get(own) == "block":

@@ -8,14 +8,15 @@ import pytest
 from pipeline.config.load import load
 from pipeline.config.problem import InvalidConfig, Problem
 
+CLIP = Path(__file__).parents[2] / "samples/street.mp4"
 Check = Callable[..., list[Problem]]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder in which ``model.onnx`` and ``clip.mp4`` exist. Nothing opens them."""
+    """A folder in which ``model.onnx``, which nothing opens, and ``clip.mp4``, which plays, exist."""
     (tmp_path / "model.onnx").write_bytes(b"model")
-    (tmp_path / "clip.mp4").write_bytes(b"clip")
+    (tmp_path / "clip.mp4").symlink_to(CLIP)
     return tmp_path
 
 

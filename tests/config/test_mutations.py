@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipeline.config.load import load
 from pipeline.config.problem import InvalidConfig
 
+CLIP = Path(__file__).parents[2] / "samples/street.mp4"
 CANARY = "c4naryS3cret"
 
 BASE: dict[str, Any] = {
@@ -108,7 +109,7 @@ def test_a_mutated_configuration_loads_or_is_refused_and_shows_no_secret(text: s
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "model.onnx").write_bytes(b"")
-        (folder / "clip.mp4").write_bytes(b"")
+        (folder / "clip.mp4").symlink_to(CLIP)
         (folder / "secret.txt").write_text(CANARY)
         path = folder / "x.yaml"
         path.write_text(text, encoding="utf-8", errors="replace")

@@ -39,6 +39,11 @@ def interpreter(version: str) -> str | None:
     return None
 
 
+@pytest.fixture(autouse=True)
+def _nothing_but_the_wheel(monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+
 @pytest.mark.parametrize("version", PYTHONS)
 def test_the_wheel_runs_the_demo_in_an_empty_environment(version, wheel, tmp_path):
     python = interpreter(version)

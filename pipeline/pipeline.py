@@ -23,6 +23,7 @@ from engines.inspect_model import read_model_spec
 from engines.runtime import Runtime, RuntimeOptions, Slot, open_runtime
 from pipeline.clock import monotonic
 from pipeline.config.sections import Config
+from pipeline.dashboard.preview import Preview
 from pipeline.frame import Frame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
@@ -68,6 +69,7 @@ class Pipeline:
         self.spec = read_model_spec(model, config.infer.facts)
         with ExitStack() as opened:  # gives back what is open when something after it fails
             # First of all: what takes long to load can be asked meanwhile whether it is ready.
+            self.preview = opened.enter_context(closing(Preview(cores=usable_cores())))
             self.metrics = opened.enter_context(closing(Metrics(config.metrics.listen)))
             # Before the model is loaded and warmed up: subscribers that wait already miss nothing.
             self._publisher = opened.enter_context(closing(self._open_publisher()))
@@ -134,6 +136,7 @@ class Pipeline:
         self._publisher.close()
         self.runtime.close()
         self.metrics.close()
+        self.preview.close()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -230,6 +233,7 @@ class Pipeline:
             status=self.status,
             times=self.times,
             status_interval_seconds=self.config.publish.status_interval,
+            on_published=self.preview.offer,
         )
 
     def _taken(self, frame: Frame) -> None:

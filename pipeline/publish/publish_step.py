@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.clock import monotonic
+from pipeline.frame import Frame
 from pipeline.infer.batch import Batch
 from pipeline.infer.terms import TimeToPublish
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.status import StreamStatus
 from pipeline.metrics.frame_times import FrameTimes
-from pipeline.publish.messages import SCHEMA_VERSION, StatusMessage
+from pipeline.publish.messages import SCHEMA_VERSION, DetectionsMessage, StatusMessage
 from pipeline.publish.publisher import Publisher
 from pipeline.track.track_step import TrackedFrame, TrackStep
 
@@ -43,7 +44,10 @@ class PublishStep:
         status: Callable[[], Sequence[StreamStatus]],
         times: FrameTimes,
         status_interval_seconds: float,
+        on_published: Callable[[Frame, DetectionsMessage], None] = lambda frame, message: None,
     ) -> None:
+        """``on_published`` is told of every frame that left, and must not wait."""
+        self._on_published = on_published
         self._publisher = publisher
         self._outlets = outlets
         self._track = track
@@ -105,9 +109,10 @@ class PublishStep:
             + tracked.seconds
         )
         wait = max(0.0, now - frame.received_at - service)
-        self._publisher.publish(
+        message = self._publisher.publish(
             inferred, wait_seconds=wait, track_seconds=tracked.seconds, tracks=tracked.tracks, now=now
         )
+        self._on_published(frame, message)
         meter.published(
             now,
             age_seconds=now - frame.captured_at,

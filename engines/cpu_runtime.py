@@ -25,6 +25,7 @@ from engines.cpu_session import open_session, probe_shapes, run_failed, sizes_fe
 from engines.errors import RunError
 from engines.faster_shape import Shape, faster_shape, run_together
 from engines.model_spec import ModelSpec
+from engines.precision.kept import kept_model
 from engines.runtime import RuntimeOptions, Slot, Tensors
 
 
@@ -33,6 +34,9 @@ class CpuRuntime:
 
     def __init__(self, model: Path, spec: ModelSpec, options: RuntimeOptions) -> None:
         self.name = "cpu"
+        self._precision = options.precision
+        if options.precision is not None:
+            model = kept_model(model, spec, options.precision, options.calibration, form="cpu")
         self.max_batch = _max_batch(spec, options)
         self._spec = spec
         self._threads = options.threads or usable_cores()
@@ -60,7 +64,8 @@ class CpuRuntime:
         else:
             what = f"one run of {self._threads} threads at a time, {len(self.slots)} slots"
         batch = f"batch {self.max_batch}" + (" (fixed in the file)" if self._spec.max_batch else "")
-        return f"ONNX Runtime on the CPU: {what}, {batch}; {self._shape}: {self._why}"
+        precision = f"{self._precision}, " if self._precision else ""
+        return f"ONNX Runtime on the CPU: {precision}{what}, {batch}; {self._shape}: {self._why}"
 
     def close(self) -> None:
         """Give the session back."""

@@ -22,6 +22,7 @@ from engines.model_spec import ModelSpec
 if TYPE_CHECKING:
     from engines.buffers import DeviceTensor
     from engines.device import CudaStream, Gpu
+    from engines.precision.typed_model import Calibration, Precision
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -46,6 +47,10 @@ class RuntimeOptions:
     """How many streams will feed it."""
     live: bool = False
     """True when every stream is live (latency counts), False when files are among them (throughput counts)."""
+    precision: Precision | None = None
+    """What the model is turned into first; None runs it as its file is."""
+    calibration: Calibration | None = None
+    """Pictures for ``precision`` int8."""
 
 
 class Slot(Protocol):

@@ -21,6 +21,7 @@ from pathlib import Path
 from engines.cores import usable_cores
 from engines.inspect_model import read_model_spec
 from engines.runtime import Runtime, RuntimeOptions, Slot, open_runtime
+from pipeline.accuracy.calibration import calibration_from
 from pipeline.clock import monotonic
 from pipeline.config.sections import Config
 from pipeline.dashboard.preview import Preview
@@ -211,6 +212,8 @@ class Pipeline:
             threads=infer.threads,
             streams=len(plans),
             live=all(plan.live for plan in plans),
+            precision=infer.precision,
+            calibration=calibration_from(infer.calibration, self.spec, infer.calibration_pictures),
         )
         return open_runtime(infer.runtime, model, self.spec, options)
 

@@ -36,7 +36,8 @@ class Calibration:
     """What int8 takes its ranges from."""
 
     tensors: Iterable[NDArray[Any]]
-    """Prepared pictures, each float32 ``[N, 3, H, W]`` as the model takes them. Read once, only when it comes to it."""
+    """Prepared pictures, each float32 ``[N, 3, H, W]`` as the model takes them. Read through once for every
+    int8 model that is made, and not at all where one was made before."""
     digest: str
     """Differs when the pictures differ."""
     method: Method = "percentile"

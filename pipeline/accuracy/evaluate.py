@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engines.model_spec import ModelSpec
+from engines.precision.typed_model import Calibration, Precision
 from engines.runtime import RuntimeOptions, open_runtime
 from pipeline.accuracy.average_precision import Accuracy, measure
 from pipeline.accuracy.dataset import Dataset
@@ -30,6 +31,8 @@ def evaluate(
     dataset: Dataset,
     *,
     runtime: str = "auto",
+    precision: Precision | None = None,
+    calibration: Calibration | None = None,
     score_threshold: float = 0.01,
     iou_threshold: float = 0.65,
     max_detections: int = 100,
@@ -52,7 +55,8 @@ def evaluate(
     )
     sizes: list[Size] = []
     found: list[Detections] = []
-    with open_runtime(runtime, model, spec, RuntimeOptions(prefer="latency")) as opened:
+    options = RuntimeOptions(prefer="latency", precision=precision, calibration=calibration)
+    with open_runtime(runtime, model, spec, options) as opened:
         slot = opened.slots[0]
         paths = [picture.path for picture in dataset.pictures]
         for frame, detections in detect(paths, slot, HostPreprocess(spec, slot.input), postprocess):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engines.model_spec import ModelSpec
 from pipeline.clock import monotonic, utc
-from pipeline.decode.decoder import LARGEST_PICTURE, CorruptPacketError
+from pipeline.decode.decoder import LARGEST_PICTURE, CorruptPacketError, Picture
 from pipeline.decode.image import ImageDecoder
 from pipeline.detections import FloatArray, IntArray
 from pipeline.errors import InputError
@@ -32,19 +32,26 @@ def read_picture(path: Path, index: int = 0) -> Frame:
         raise InputError(f"picture {path}: {error}.") from error
     finally:
         decoder.close()
+    return frame_of(picture, path.stem, index)
+
+
+def frame_of(picture: Picture, stream_id: str, index: int) -> Frame:
+    """Return a decoded picture as a frame of its own, outside any stream."""
+    packet = picture.packet
     return Frame(
-        stream_id=path.stem,
+        stream_id=stream_id,
         epoch=0,
         index=index,
         planes=picture.planes,
         colour=picture.colour,
         rotation=picture.rotation,
         pts_seconds=float(index),
-        received_at=now,
-        captured_at=now,
-        capture_utc=utc(),
-        capture_clock="file",
+        received_at=packet.received_at,
+        captured_at=packet.captured_at,
+        capture_utc=packet.capture_utc,
+        capture_clock=packet.capture_clock,
         decoded_at=monotonic(),
+        damaged=picture.damaged,
         owner=picture.owner,
     )
 

@@ -14,10 +14,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from pipeline.accuracy.calibration import PICTURES, calibration_from
 from pipeline.accuracy.dataset import Dataset, read_dataset
 from pipeline.accuracy.evaluate import evaluate
 from pipeline.cli import exit_codes
 from pipeline.cli.model_facts import HELP, find_spec
+from pipeline.cli.precision_options import CALIBRATION_HELP, PICTURES_HELP, PRECISION_HELP, precision_of
 from pipeline.clock import monotonic
 
 
@@ -27,6 +29,9 @@ def eval_model(
         Path, typer.Argument(metavar="DATASET", help="COCO JSON, or a folder of pictures with it or YOLO labels.")
     ],
     runtime: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help=PRECISION_HELP)] = None,
+    calibration: Annotated[list[str] | None, typer.Option(metavar="SOURCE", help=CALIBRATION_HELP)] = None,
+    calibration_pictures: Annotated[int, typer.Option(min=1, max=10_000, help=PICTURES_HELP)] = PICTURES,
     facts: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=HELP)] = None,
     score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score that counts.")] = 0.01,
     iou: Annotated[float, typer.Option(min=0, max=1, help="Overlap above which boxes of a class are one.")] = 0.65,
@@ -39,11 +44,12 @@ def eval_model(
 ) -> int:
     """Measure a detector's accuracy: COCO AP over pictures, at most 100 boxes in each.
 
-    JSON keys: model; dataset; runtime; pictures; objects; seconds; ap (mean over IoU 0.50 to 0.95); ap50; classes, a
-    list of {class_id, name, ap, ap50} with --per-class, else null.
+    JSON keys: model; precision (null: as the file is); dataset; runtime; pictures; objects; seconds; ap (mean over IoU
+    0.50 to 0.95); ap50; classes, a list of {class_id, name, ap, ap50} with --per-class, else null.
 
     [bold]Example:[/bold] onpace eval yolox_nano.onnx coco/val2017 --set classes=coco
     """
+    wanted = precision_of("--precision", precision)
     path, spec = find_spec(model, facts or [])
     pictures = read_dataset(dataset)
     if limit is not None:
@@ -55,6 +61,8 @@ def eval_model(
             spec,
             pictures,
             runtime=runtime,
+            precision=wanted,
+            calibration=calibration_from(calibration or [], spec, calibration_pictures),
             score_threshold=score,
             iou_threshold=iou,
             every_class=not one_class,
@@ -62,6 +70,7 @@ def eval_model(
         )
     report: dict[str, Any] = {
         "model": spec.name,
+        "precision": wanted,
         "dataset": str(dataset),
         "runtime": described,
         "pictures": len(pictures.pictures),

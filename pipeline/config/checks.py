@@ -48,6 +48,7 @@ def check_meaning(document: Document) -> None:
         _check_stream(document, path)
     _check_policy(document)
     _check_model(document)
+    _check_calibration(document)
     _check_sinks(document)
 
 
@@ -59,6 +60,8 @@ def _items(document: Document, *section: str) -> Iterator[KeyPath]:
 
 def _paths_in(document: Document) -> Iterator[tuple[KeyPath, Callable[[str, Path], str]]]:
     yield ("infer", "model"), _resolve_plain
+    for path in _items(document, "infer", "calibration"):
+        yield path, _resolve_url
     for path in _items(document, "publish", "sinks"):
         yield path, _resolve_sink
     for path in _items(document, "streams"):
@@ -217,6 +220,16 @@ def _check_model(document: Document) -> None:
         document.problem(path, reason, shown)
     except (OSError, ValueError):
         document.problem(path, f"{shown} is no usable path.", shown)
+
+
+def _check_calibration(document: Document) -> None:
+    path = ("infer", "precision")
+    if document.get(path) == "int8" and not document.get(("infer", "calibration")):
+        message = (
+            "int8 takes its ranges from pictures. Write infer.calibration beside it: videos, folders of pictures or "
+            "recordings."
+        )
+        document.problem(path, message, "int8")
 
 
 def _check_sinks(document: Document) -> None:

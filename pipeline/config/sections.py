@@ -142,6 +142,12 @@ class InferSection(Section):
     """What is stated about the model where its file does not say it, or says it wrongly."""
     runtime: Literal["auto", "cpu"] = "auto"
     """What runs the model. auto takes the fastest that works on this machine."""
+    precision: Literal["fp32", "fp16", "int8"] | None = None
+    """What the model is turned into before it runs. null: as its file is. int8 needs infer.calibration."""
+    calibration: list[str] = []
+    """Where int8 takes its ranges from: videos, folders or globs of pictures, recordings (relative to this file)."""
+    calibration_pictures: Whole = Field(32, ge=1, le=10_000)
+    """How many pictures of infer.calibration are looked at, spread over all of it."""
     prefer: Literal["auto", "latency", "throughput"] = "auto"
     """latency: one wide run at a time; throughput: several narrow ones; auto: measured at the start."""
     threads: Whole | None = Field(None, ge=1, le=1024)

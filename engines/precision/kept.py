@@ -1,0 +1,91 @@
+"""Typed models that were made before, found by everything that went into them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Literal
+
+import onnx
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from engines.cache_folder import cache_folder
+from engines.model_file import read_model_file
+from engines.model_spec import ModelSpec
+from engines.precision.typed_model import RECIPE, Calibration, Precision, cpu_model, typed_model
+
+Form = Literal["typed", "cpu"]
+"""typed: for TensorRT and CUDA; cpu: what ONNX Runtime's CPU kernels want (differs for int8 only)."""
+
+_log = logging.getLogger("onpace.precision")
+
+
+def kept_model(
+    model: Path,
+    spec: ModelSpec,
+    precision: Precision,
+    calibration: Calibration | None,
+    *,
+    form: Form = "typed",
+    folder: Path | None = None,
+) -> Path:
+    """Return ``model`` in ``precision``: as it was made before, or made now. fp32 is the model itself.
+
+    Kept in ``folder`` (default: ``cache_folder() / "models"``) under a name that changes with the model's bytes, its
+    weights beside it, the precision, the calibration and the libraries, so that nothing stale is ever found. Raises
+    ModelError as ``typed_model`` does.
+    """
+    if precision == "fp32":
+        return model
+    folder = folder or cache_folder() / "models"
+    key = _key(model, precision, calibration)
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", spec.name)[:60]
+    typed = folder / f"{name}-{precision}-{key}.onnx"
+    if not typed.is_file():
+        _log.info("making %s of %s%s", precision, spec.name, " (calibrating)" if precision == "int8" else "")
+        typed_model(model, spec, precision, calibration, typed)
+    if form == "typed" or precision != "int8":
+        return typed
+    for_cpu = typed.with_suffix(".cpu.onnx")
+    return for_cpu if for_cpu.is_file() else cpu_model(typed, for_cpu)
+
+
+def model_digest(model: Path) -> str:
+    """Return the SHA-256 of a model's bytes, weights in files beside it included, hex. Raises ModelError."""
+    file = read_model_file(model)
+    beside = {
+        ExternalDataInfo(tensor).location for tensor in file.proto.graph.initializer if uses_external_data(tensor)
+    }
+    digest = hashlib.sha256(file.sha256.encode())
+    for location in sorted(beside):
+        with (model.parent / location).open("rb") as weights:
+            digest.update(location.encode())
+            for block in iter(lambda: weights.read(1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _key(model: Path, precision: Precision, calibration: Calibration | None) -> str:
+    ingredients: dict[str, object] = {
+        "model": model_digest(model),
+        "precision": precision,
+        "recipe": RECIPE,
+        "onnx": onnx.__version__,
+    }
+    if precision == "int8" and calibration is not None:
+        ingredients["onnxruntime"] = _version_of_onnxruntime()
+        ingredients["calibration"] = [calibration.digest, calibration.method, calibration.percentile]
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _version_of_onnxruntime() -> str:
+    for distribution in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "unknown"

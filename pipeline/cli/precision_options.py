@@ -1,0 +1,30 @@
+"""The options of every command that turns a model into another precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+from engines.precision.typed_model import PRECISIONS, Precision
+from pipeline.errors import InputError
+
+PRECISION_HELP = "fp32, fp16 or int8; else as the file is."
+CALIBRATION_HELP = "int8: a video, a folder or glob of pictures, or a recording; may be repeated."
+PICTURES_HELP = "int8: how many pictures to calibrate on."
+
+
+def precision_of(option: str, text: str | None) -> Precision | None:
+    """Return the precision that an option names, None where it is not given. Raises InputError."""
+    if text is None:
+        return None
+    for precision in PRECISIONS:
+        if text == precision:
+            return precision
+    raise InputError(f"{option} {text}: allowed are {', '.join(get_args(Precision))}.")
+
+
+def precisions_of(option: str, texts: Sequence[str]) -> list[Precision]:
+    """Return the precisions named, comma-separated or one an option, without repeats. Raises InputError."""
+    names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
+    found = [precision_of(option, name) for name in names]
+    return list(dict.fromkeys(precision for precision in found if precision is not None))

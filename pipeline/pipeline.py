@@ -24,7 +24,7 @@ from engines.runtime import Runtime, RuntimeOptions, Slot, open_runtime
 from pipeline.accuracy.calibration import calibration_from
 from pipeline.clock import monotonic
 from pipeline.config.sections import Config
-from pipeline.dashboard.preview import Preview
+from pipeline.dashboard.dashboard import Dashboard
 from pipeline.frame import Frame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
@@ -70,14 +70,16 @@ class Pipeline:
         self.spec = read_model_spec(model, config.infer.facts)
         with ExitStack() as opened:  # gives back what is open when something after it fails
             # First of all: what takes long to load can be asked meanwhile whether it is ready.
-            self.preview = opened.enter_context(closing(Preview(cores=usable_cores())))
             self.metrics = opened.enter_context(closing(Metrics(config.metrics.listen)))
+            cameras = any(plan.endless for plan in plans)
+            self.dashboard = opened.enter_context(closing(Dashboard(config.dashboard, cameras=cameras)))
             # Before the model is loaded and warmed up: subscribers that wait already miss nothing.
             self._publisher = opened.enter_context(closing(self._open_publisher()))
             self.runtime = opened.enter_context(self._open_runtime(model, plans))
             self._wire(plans)
             opened.pop_all()
         self.metrics.watch(self)
+        self.dashboard.watch(self)
 
     def _wire(self, plans: Sequence[StreamPlan]) -> None:
         keepup = self.config.keepup
@@ -137,7 +139,7 @@ class Pipeline:
         self._publisher.close()
         self.runtime.close()
         self.metrics.close()
-        self.preview.close()
+        self.dashboard.close()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -224,6 +226,7 @@ class Pipeline:
             model_name=self.spec.name,
             class_names=self.spec.class_names,
             status_interval=publish.status_interval,
+            also=self.dashboard.feed.send,
         )
 
     def _publish_step(self) -> PublishStep:
@@ -236,7 +239,7 @@ class Pipeline:
             status=self.status,
             times=self.times,
             status_interval_seconds=self.config.publish.status_interval,
-            on_published=self.preview.offer,
+            on_published=self.dashboard.preview.offer,
         )
 
     def _taken(self, frame: Frame) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pipeline.bounded_queue import Policy
 from pipeline.capture import CaptureLimits
@@ -10,6 +11,8 @@ from pipeline.config.sections import Config, StreamSection
 from pipeline.infer.terms import Terms
 from pipeline.source.address import parse_address
 from pipeline.source.source import SourceOptions
+
+Value = TypeVar("Value")
 
 LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "camera"})
 """Sources that never end by themselves: an end is a failure, and failures are retried."""
@@ -41,23 +44,23 @@ class StreamPlan:
     """Key of ``pipeline.track.TRACKERS``, or "off"."""
     terms: Terms
     """What it may ask for under overload."""
+    section: StreamSection
+    """How it was configured, with what it left to the other sections filled in."""
 
 
 def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
     """Settle one stream's plan. Raises UrlError for an address that is not allowed."""
+    settled = _settled(section, config)
     endless = parse_address(section.url).scheme in LIVE_SCHEMES
     live = endless or section.realtime
-    read_timeout = section.read_timeout if section.read_timeout is not None else config.source.read_timeout
-    open_timeout = section.open_timeout if section.open_timeout is not None else config.source.open_timeout
-    policy = section.policy or config.decode.policy
     return StreamPlan(
         stream_id=section.id,
         url=section.url,
         options=SourceOptions(
             realtime=section.realtime,
-            transport=section.transport or config.source.transport,
-            open_timeout_seconds=open_timeout,
-            read_timeout_seconds=read_timeout,
+            transport=_set(settled.transport),
+            open_timeout_seconds=_set(settled.open_timeout),
+            read_timeout_seconds=_set(settled.read_timeout),
             username=section.username,
             password=section.password.get_secret_value() if section.password else None,
             video_track=section.video_track,
@@ -68,19 +71,36 @@ def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
         reconnect=config.source.reconnect,
         reconnect_max_wait_seconds=config.source.reconnect_max_wait,
         decode_threads=config.decode.threads,
-        queue_frames=section.queue_frames or config.decode.queue_frames,
-        policy=("drop_oldest" if live else "block") if policy == "auto" else policy,
-        limits=CaptureLimits(max_pixels=config.decode.max_pixels, stall_seconds=read_timeout),
-        tracker=section.tracker or config.track.tracker,
-        terms=_terms(section, config, live),
+        queue_frames=_set(settled.queue_frames),
+        policy=("drop_oldest" if live else "block") if settled.policy == "auto" else _set(settled.policy),
+        limits=CaptureLimits(max_pixels=config.decode.max_pixels, stall_seconds=_set(settled.read_timeout)),
+        tracker=_set(settled.tracker),
+        terms=_terms(settled, live),
+        section=settled,
     )
 
 
-def _terms(section: StreamSection, config: Config, live: bool) -> Terms:
-    overload = config.overload
-    deadline = section.deadline if section.deadline is not None else overload.deadline
+def _settled(section: StreamSection, config: Config) -> StreamSection:
+    """Return ``section`` with each key that it leaves open taken from the section that is named for it."""
+    general = {
+        name: getattr(home, name)
+        for home in (config.source, config.decode, config.track, config.overload)
+        for name in type(home).model_fields
+        if name in StreamSection.model_fields and getattr(section, name) is None
+    }
+    return section.model_copy(update=general)
+
+
+def _set(value: Value | None) -> Value:
+    """Return a value that has been settled."""
+    if value is None:
+        raise ValueError("a stream's setting was left open")
+    return value
+
+
+def _terms(settled: StreamSection, live: bool) -> Terms:
     return Terms(
-        deadline_seconds=deadline if live else None,  # a file waits for us: nothing of it is ever too late
-        weight=(section.weight if section.weight is not None else overload.weight) * (1.0 if live else _PATIENT_SHARE),
-        min_fps=section.min_fps if section.min_fps is not None else overload.min_fps,
+        deadline_seconds=settled.deadline if live else None,  # a file waits for us: nothing of it is ever too late
+        weight=_set(settled.weight) * (1.0 if live else _PATIENT_SHARE),
+        min_fps=_set(settled.min_fps),
     )

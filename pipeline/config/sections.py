@@ -77,6 +77,20 @@ Listen = Annotated[
 ]
 """Where a server of ours listens: "127.0.0.1:9464", "[::1]:9464"."""
 
+
+def parse_dashboard_listen(value: Any) -> str:
+    """Return ``value`` if it is "auto" or HOST:PORT. Raises ValueError."""
+    return "auto" if value == "auto" else parse_listen(value)
+
+
+DashboardListen = Annotated[
+    str,
+    BeforeValidator(
+        parse_dashboard_listen, json_schema_input_type=Annotated[str, Field(pattern=rf"^auto$|{_LISTEN.pattern}")]
+    ),
+]
+"""Where the dashboard listens: HOST:PORT, or "auto"."""
+
 Whole = Annotated[int, BeforeValidator(_refuse_truth, json_schema_input_type=int)]
 Number = Annotated[float, BeforeValidator(_refuse_truth, json_schema_input_type=float)]
 Switch = Annotated[bool, BeforeValidator(parse_switch, json_schema_input_type=bool)]
@@ -211,6 +225,19 @@ class MetricsSection(Section):
     """Where /metrics, /livez, /readyz and /healthz are served, as in 127.0.0.1:9464. null: nowhere."""
 
 
+class DashboardSection(Section):
+    """The live view and the control API, over HTTP."""
+
+    listen: DashboardListen | None = "auto"
+    """Where they are served. auto: on 127.0.0.1:8080 while there are cameras; null: nowhere."""
+    token: SecretStr | None = None
+    """What whoever asks must know. Needed beyond loopback. Take it from ${NAME} or ${file:PATH}."""
+    stay: Switch = False
+    """Go on when the last stream has ended: more can be added."""
+    save: Switch = False
+    """Write changes that were made over HTTP back into the configuration file."""
+
+
 class OverloadSection(Section):
     """Who gets what when there is not enough capacity for all."""
 
@@ -280,6 +307,8 @@ class Config(Section):
     """How pace is judged."""
     metrics: MetricsSection = MetricsSection()
     """Metrics and health over HTTP."""
+    dashboard: DashboardSection = DashboardSection()
+    """The live view and the control API, over HTTP."""
     overload: OverloadSection = OverloadSection()
     """Who gets what when there is not enough capacity for all; a stream may override it."""
 

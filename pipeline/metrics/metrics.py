@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from pipeline.metrics.collector import PipelineCollector
 from pipeline.metrics.health import Health
-from pipeline.metrics.http_server import MetricsServer
 from pipeline.metrics.watched import Watched
+
+if TYPE_CHECKING:
+    from pipeline.dashboard.server import HttpServer
 
 
 class Metrics:
@@ -21,7 +25,11 @@ class Metrics:
         self.registry.register(PipelineCollector(lambda: self._watched))
         ProcessCollector(registry=self.registry)
         self.health = Health(lambda: self._watched)
-        self.server = None if listen is None else MetricsServer(listen, self.registry, self.health)
+        self.server: HttpServer | None = None
+        if listen is not None:
+            from pipeline.metrics.server import serve_metrics  # loaded only where something is served
+
+            self.server = serve_metrics(listen, self.registry, self.health)
 
     def watch(self, watched: Watched) -> None:
         """The pipeline is made: from now on it is asked."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,6 +16,7 @@ from pipeline.publish.messages import (
     SCHEMA_VERSION,
     DetectedObject,
     DetectionsMessage,
+    Message,
     StageSeconds,
     StatusMessage,
     TrackState,
@@ -44,8 +45,15 @@ class Publisher:
     """Numbers, stamps and hands on messages. Owns its sinks. Not thread-safe: only the publish thread calls it."""
 
     def __init__(
-        self, sinks: Sequence[Sink], *, model_name: str, class_names: Sequence[str], status_interval: float = 1.0
+        self,
+        sinks: Sequence[Sink],
+        *,
+        model_name: str,
+        class_names: Sequence[str],
+        status_interval: float = 1.0,
+        also: Callable[[Message], None] = lambda message: None,
     ) -> None:
+        """``also`` hears every message that goes to the sinks; it must not wait."""
         self.id = secrets.token_hex(8)
         """Names this run: subscribers know a restart by it."""
         self._sinks = tuple(sinks)
@@ -54,6 +62,7 @@ class Publisher:
         self._status_interval = status_interval
         self._sequences: dict[str, int] = {}
         self._epochs: dict[str, int] = {}
+        self._also = also
         self._closed = False
 
     @property
@@ -115,6 +124,7 @@ class Publisher:
         )
         for sink in self._sinks:
             sink.send(message)
+        self._also(message)
         return message
 
     def publish_status(self, status: StatusMessage) -> StatusMessage:
@@ -133,6 +143,7 @@ class Publisher:
         )
         for sink in self._sinks:
             sink.send(message)
+        self._also(message)
         return message
 
     def tick(self) -> None:

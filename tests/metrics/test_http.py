@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import signal
 import socket
 import threading
-import time
 
 import pytest
 
+from pipeline.dashboard.server import MOST_HEAD_BYTES
 from pipeline.errors import UrlError
 from pipeline.metrics.health import Health
-from pipeline.metrics.http_server import MOST_HEAD_BYTES, REQUEST_SECONDS, THREADS
 from pipeline.metrics.metrics import Metrics
 from pipeline.publish.sink import SINKS
 from tests.helpers.onpace_process import OnpaceProcess, onpace
 from tests.metrics.scraping import ask, health, port_of, running, wait_until
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def metrics():
     """The server alone, as it is while the model is being loaded."""
     found = Metrics("127.0.0.1:0")
@@ -119,9 +119,9 @@ def test_bound_to_every_address_it_takes_numbers_but_no_foreign_names():
     metrics.close()
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
 def test_only_get_is_answered(metrics, method):
-    assert ask(metrics.server.port, "/metrics", method=method)[0] == 501
+    assert ask(metrics.server.port, "/metrics", method=method)[0] == 405
 
 
 def test_other_paths_name_those_that_exist(metrics):
@@ -161,19 +161,21 @@ def test_what_is_no_proper_request_gets_no_figures_and_harms_nothing(metrics, co
 
 
 def test_an_endless_head_is_cut_off(metrics):
-    started = time.monotonic()
-    assert send(metrics.server.port, b"GET /livez HTTP/1.1\r\nX: " + b"x" * (4 * MOST_HEAD_BYTES)) == b""
-    assert time.monotonic() - started < REQUEST_SECONDS
+    answer = send(metrics.server.port, b"GET /livez HTTP/1.1\r\nX: " + b"x" * (4 * MOST_HEAD_BYTES))
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
 
 
-def test_connections_that_say_nothing_hold_nobody_up_for_long(metrics):
-    silent = [socket.create_connection(("127.0.0.1", metrics.server.port)) for _ in range(2 * THREADS)]
-    threads = threading.active_count()
-    started = time.monotonic()
-    assert ask(metrics.server.port, "/livez")[0] == 200
-    assert time.monotonic() - started < 2 * REQUEST_SECONDS + 1.0
-    assert threading.active_count() <= threads
+@pytest.mark.parametrize("beginning", [b"", b"GET /livez HT", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"])
+def test_connections_that_send_no_request_hold_nobody_up_and_are_hung_up_on(metrics, beginning):
+    silent = [socket.create_connection(("127.0.0.1", metrics.server.port), timeout=30) for _ in range(50)]
     for connection in silent:
+        connection.sendall(beginning)
+    threads = threading.active_count()
+    assert ask(metrics.server.port, "/livez")[0] == 200
+    assert threading.active_count() <= threads + 1, "a worker for the request that was one"
+    for connection in silent:
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(100) == b""
         connection.close()
 
 

@@ -1,0 +1,120 @@
+"""The dashboard of one pipeline: its HTTP application, and the server that hosts it where one is asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pipeline as onpace
+from engines.cores import usable_cores
+from pipeline.config.sections import DashboardSection, format_duration
+from pipeline.dashboard.facts import ProcessFacts, StreamFacts, StreamList
+from pipeline.dashboard.feed import Feed
+from pipeline.dashboard.preview import Preview
+from pipeline.dashboard.watched import Watched
+from pipeline.errors import UrlError
+from pipeline.keepup.status import StreamStatus, process_status
+from pipeline.plan import StreamPlan
+from pipeline.publish.publish_step import status_message
+from pipeline.source.address import parse_address
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+    from pipeline.dashboard.server import HttpServer
+
+DEFAULT_LISTEN = "127.0.0.1:8080"
+
+_KEY = "dashboard.listen"
+_log = logging.getLogger("onpace.dashboard")
+
+
+class Dashboard:
+    """Made before the pipeline is: a page can be opened while the model is being loaded."""
+
+    def __init__(self, section: DashboardSection, *, cameras: bool) -> None:
+        """``cameras``: whether there are any, for "auto". Raises UrlError where the address cannot be had."""
+        self._watched: Watched | None = None
+        self.feed = Feed()
+        """Takes what is published."""
+        self.preview = Preview(cores=usable_cores())
+        """Takes every published frame."""
+        self.server: HttpServer | None = None
+        listen = section.listen
+        if listen == "auto":
+            listen = DEFAULT_LISTEN if cameras else None
+        if listen is None:
+            return
+        try:
+            self.server = self._serve(listen, section)
+        except UrlError as error:
+            if section.listen != "auto":
+                raise
+            _log.warning("no dashboard: %s", error)
+
+    def watch(self, watched: Watched) -> None:
+        """The pipeline is made: from now on it is shown."""
+        self._watched = watched
+
+    def close(self) -> None:
+        """End the server. Closing twice is safe."""
+        if self.server is not None:
+            self.server.close()
+        self.preview.close()
+
+    def streams(self) -> StreamList:
+        """Return all streams: how they are set, and how they are doing."""
+        watched = self._watched
+        if watched is None:
+            return StreamList(ProcessFacts(onpace.__version__, "", "", "starting", "", "", ready=False), [])
+        statuses = watched.status()
+        worst = process_status(statuses)
+        model, runtime = watched.model_and_runtime
+        process = ProcessFacts(
+            onpace=onpace.__version__,
+            model=model,
+            runtime=runtime,
+            verdict=worst.verdict,
+            worst_stream=worst.stream_id,
+            cause=worst.cause,
+            ready=watched.failure is None and not watched.draining(),
+        )
+        plans = {stream_id: stream.plan for stream_id, stream in watched.streams.items()}
+        facts = [stream_facts(plans[status.stream_id], status) for status in statuses if status.stream_id in plans]
+        return StreamList(process, facts)
+
+    def _serve(self, listen: str, section: DashboardSection) -> HttpServer:
+        # Loaded only where something is served: half a second, and 20 MB.
+        from pipeline.dashboard.application import application
+        from pipeline.dashboard.guard import HostNames, host_of
+        from pipeline.dashboard.server import HttpServer, bound
+
+        token = section.token.get_secret_value() if section.token else None
+        listener = bound(listen, _KEY)
+        server = HttpServer(application(self._routes(), HostNames(listen, _KEY), token), listener, name="dashboard")
+        host = host_of(listen)
+        _log.info("dashboard on http://%s:%d", f"[{host}]" if ":" in host else host, server.port)
+        return server
+
+    def _routes(self) -> Sequence[BaseRoute]:
+        from pipeline.dashboard.event_routes import event_routes
+        from pipeline.dashboard.stream_routes import stream_routes
+
+        return [*stream_routes(self.streams), *event_routes(self.feed, self.streams)]
+
+
+def stream_facts(plan: StreamPlan, status: StreamStatus) -> StreamFacts:
+    """Return what is answered about one stream."""
+    section = plan.section
+    return StreamFacts(
+        id=plan.stream_id,
+        url=parse_address(plan.url).redacted,
+        live=plan.live,
+        paused=False,
+        tracker=plan.tracker,
+        deadline=None if section.deadline is None else format_duration(section.deadline),
+        weight=section.weight or 1.0,
+        min_fps=section.min_fps or 0.0,
+        status=status_message(status),
+    )

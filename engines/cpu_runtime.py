@@ -57,6 +57,15 @@ class CpuRuntime:
         # At once, because concurrent runs each need memory of their own, which the first frames should not wait for.
         run_together([slot.run for slot in self._slots], rows)
 
+    @staticmethod
+    def why_not() -> str | None:
+        """Return why this runtime cannot be used here; None where it can."""
+        try:
+            import onnxruntime  # noqa: F401
+        except ImportError as error:
+            return f"ONNX Runtime is missing: {error}."
+        return None
+
     def describe(self) -> str:
         """One line for people."""
         if self._shape == "throughput":

@@ -40,7 +40,7 @@ def open_session(model: Path, threads: int) -> Any:
             str(model), settings, providers=["CPUExecutionProvider"], disabled_optimizers=_DISABLED_OPTIMIZERS
         )
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-        raise ModelError(f"model {model}: ONNX Runtime cannot load it: {_first_line(error)}{_hint(error)}") from error
+        raise ModelError(f"model {model}: ONNX Runtime cannot load it: {first_line(error)}{_hint(error)}") from error
 
 
 def probe_shapes(session: Any, spec: ModelSpec, rows: int) -> dict[str, tuple[int, ...]]:
@@ -77,10 +77,11 @@ def sizes_fed(spec: ModelSpec, rows: int) -> dict[str, NDArray[Any]]:
 
 def run_failed(spec: ModelSpec, error: Exception) -> RunError:
     """Return what to raise for an exception of a run."""
-    return RunError(f"model {spec.name} failed in ONNX Runtime: {_first_line(error)}")
+    return RunError(f"model {spec.name} failed in ONNX Runtime: {first_line(error)}")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what a library says, for messages."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:400] if lines else type(error).__name__
 

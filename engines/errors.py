@@ -3,6 +3,7 @@
 EngineError
 ├── ModelError            a model file that cannot be used, or a fact about it that is missing: exit code 2
 │   └── PlanError         a plan that cannot be used: cut short, altered, of another GPU or version
+│       └── PlanMissingError   none was built yet, and none may be built now
 ├── RuntimeMissingError   the asked-for runtime is not installed or has no device: exit code 2
 └── RunError              a model failed while running (device lost, not-a-number outputs)
     └── DeviceMemoryError the GPU's memory is too small; says the batch size that would fit where that is known
@@ -21,6 +22,10 @@ class ModelError(EngineError):
 
 class PlanError(ModelError):
     """A plan that was built earlier cannot be used as it is."""
+
+
+class PlanMissingError(PlanError):
+    """There is no plan for this model on this GPU yet."""
 
 
 class RuntimeMissingError(EngineError):

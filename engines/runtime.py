@@ -8,8 +8,9 @@ slot owns a CUDA stream, its device and pinned buffers and its captured graph.
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -18,19 +19,43 @@ from numpy.typing import NDArray
 
 from engines.errors import RuntimeMissingError
 from engines.model_spec import ModelSpec
+from engines.shape_profile import ShapeProfile
+from engines.trt.options import BuildOptions
+from engines.trt.progress import OnProgress
 
 if TYPE_CHECKING:
     from engines.buffers import DeviceTensor
     from engines.device import CudaStream, Gpu
     from engines.precision.typed_model import Calibration, Precision
 
+_log = logging.getLogger("onpace.runtime")
+
 Tensors = Mapping[str, NDArray[Any]]
 
-RUNTIMES: dict[str, str] = {  # word in the configuration -> "module:Class", imported on first use
+RUNTIMES: dict[str, str] = {  # word in the configuration -> "module:Class", imported on first use; fastest first
+    "tensorrt": "engines.tensorrt_runtime:TensorRtRuntime",
+    "cuda": "engines.cuda_runtime:CudaRuntime",
     "cpu": "engines.cpu_runtime:CpuRuntime",
 }
 
 Prefer = Literal["auto", "latency", "throughput"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """How TensorRT's plans are built and where they are kept."""
+
+    store: Path | None = None
+    """Folder; None takes the user's cache."""
+    shapes: ShapeProfile | None = None
+    """Batches to build for; None: up to 8, or up to ``max_batch`` where that is more."""
+    build: BuildOptions = field(default_factory=BuildOptions)
+    on_progress: OnProgress | None = None
+    """Told how far a build is."""
+    may_build: bool = True
+    """Whether a missing plan is built at once; otherwise it is a PlanMissingError."""
+    cuda_graphs: bool = True
+    """Whether a batch is launched as one recorded CUDA graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +76,10 @@ class RuntimeOptions:
     """What the model is turned into first; None runs it as its file is."""
     calibration: Calibration | None = None
     """Pictures for ``precision`` int8."""
+    gpu: int = 0
+    """Which GPU, counted from 0."""
+    plans: PlanOptions = field(default_factory=PlanOptions)
+    """How plans are built and where they are kept."""
 
 
 class Slot(Protocol):
@@ -128,15 +157,38 @@ def open_runtime(name: str, model: Path, spec: ModelSpec, options: RuntimeOption
     Raises RuntimeMissingError where it is unknown or not installed, ModelError where the model does not load.
     """
     if name == "auto":
-        name = "cpu"
+        return open_fastest(model, spec, options)
+    runtime: Runtime = runtime_class(name)(model, spec, options)
+    return runtime
+
+
+def open_fastest(model: Path, spec: ModelSpec, options: RuntimeOptions) -> Runtime:
+    """Open ``model`` on the first runtime of the table that works here, and log why the ones before it do not.
+
+    Raises what the last one raises.
+    """
+    for name in RUNTIMES:
+        reason = runtime_class(name).why_not()
+        if reason is None or name == last_resort():
+            _log.info("runtime %s", name)
+            return open_runtime(name, model, spec, options)
+        _log.info("runtime %s is not used: %s", name, reason)
+    raise RuntimeMissingError("no runtime is known.")
+
+
+def last_resort() -> str:
+    """Return the slowest runtime: what ``auto`` takes where no other works."""
+    return list(RUNTIMES)[-1]
+
+
+def runtime_class(name: str) -> Any:
+    """Return the class that implements the runtime called ``name``. Raises RuntimeMissingError where none does."""
     try:
         module_name, class_name = RUNTIMES[name].split(":")
     except KeyError:
         known = ", ".join(["auto", *RUNTIMES])
         raise RuntimeMissingError(f"runtime '{name}' is unknown. Allowed: {known}.") from None
-    runtime_class = getattr(importlib.import_module(module_name), class_name)
-    runtime: Runtime = runtime_class(model, spec, options)
-    return runtime
+    return getattr(importlib.import_module(module_name), class_name)
 
 
 def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:

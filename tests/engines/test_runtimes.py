@@ -8,22 +8,31 @@ import threading
 
 import pytest
 
+from engines.buffers import PinnedBuffer
 from engines.errors import ModelError, RunError, RuntimeMissingError
 from engines.inspect_model import read_model_spec
-from engines.runtime import RUNTIMES, RuntimeOptions, open_runtime
+from engines.runtime import RUNTIMES, DeviceSlot, PlanOptions, RuntimeOptions, open_runtime
+from engines.trt.options import BuildOptions
 from tests.helpers.tiny_onnx import PlantedBox, colour_detector, do_nothing_detector, planted_detector
 
 BOX = PlantedBox((30, 40, 90, 100), 5, 0.75)
 PREFER = ("auto", "latency", "throughput")
 
 
-@pytest.fixture(params=list(RUNTIMES))
-def opened(request):
+@pytest.fixture(scope="module")
+def quick_plans(tmp_path_factory):
+    """Plans that are built in the shortest time, and once for all tests."""
+    return PlanOptions(store=tmp_path_factory.mktemp("plans"), build=BuildOptions(optimisation_level=0))
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.runtime(name)) for name in RUNTIMES])
+def opened(request, quick_plans):
     """A function that opens a model on each runtime in turn, closed at the end."""
     runtimes = []
 
     def open_model(model, **options):
-        runtime = open_runtime(request.param, model, read_model_spec(model), RuntimeOptions(**options))
+        asked = RuntimeOptions(plans=quick_plans, **options)
+        runtime = open_runtime(request.param, model, read_model_spec(model), asked)
         runtimes.append(runtime)
         return runtime
 
@@ -93,6 +102,40 @@ def test_slots_run_at_the_same_time_without_mixing(tmp_path, opened):
     assert not wrong
 
 
+def test_device_slot_runs_what_kernels_wrote_and_leaves_the_outputs_there(tmp_path, opened):
+    slot = opened(colour_detector(tmp_path / "m.onnx", (320, 256)), max_batch=2).slots[0]
+    if not isinstance(slot, DeviceSlot):
+        pytest.skip("this runtime's slots are on the host")
+    slot.gpu.use()
+    slot.input[:] = 0
+    slot.input[1, 2, 10:20, 30:50] = 1
+    slot.run(2)  # uploads, as a kernel would write
+    place = slot.device_input
+    assert place.shape == (2, 3, 256, 320)
+    slot.input[:] = 0  # what lies on the host counts no more
+    for _ in range(3):
+        outputs = slot.enqueue(2)
+        slot.synchronise()
+        assert outputs["output0"].shape[0] == 2
+        assert slot.device_input == place
+        with PinnedBuffer(slot.gpu, outputs["output0"].shape, outputs["output0"].dtype) as seen:
+            slot.cuda_stream.download(seen.address, outputs["output0"].pointer, outputs["output0"].nbytes)
+            slot.synchronise()
+            assert seen.array[1, :4, 2].tolist() == [40, 15, 20, 10]
+            assert seen.array[0].max() == 0
+
+
+def test_batches_of_every_size_answer_the_same(tmp_path, opened):
+    runtime = opened(colour_detector(tmp_path / "m.onnx", (320, 256)), max_batch=5)
+    slot = runtime.slots[1 % len(runtime.slots)]
+    for row in range(5):
+        slot.input[row] = 0
+        slot.input[row, 0, 10:20, 10 * row : 10 * row + 10] = 1
+    for batch_size in (1, 5, 3, 2, 4, 1, 5):
+        found = slot.run(batch_size)["output0"]
+        assert [found[row, 0, 0] for row in range(batch_size)] == [10 * row + 5 for row in range(batch_size)]
+
+
 def test_fixed_batch_runs_whole_and_answers_the_rows_that_count(tmp_path, opened):
     runtime = opened(do_nothing_detector(tmp_path / "m.onnx", (96, 96)), max_batch=8)
     assert runtime.max_batch == 1
@@ -124,7 +167,7 @@ def test_model_that_vanished_or_was_cut_is_a_model_error(tmp_path, opened, capfd
 
 def test_unknown_runtime_names_the_known_ones(tmp_path):
     model = do_nothing_detector(tmp_path / "m.onnx", (96, 96))
-    with pytest.raises(RuntimeMissingError, match=r"'gpu' is unknown\. Allowed: auto, cpu"):
+    with pytest.raises(RuntimeMissingError, match=r"'gpu' is unknown\. Allowed: auto, tensorrt, cuda, cpu"):
         open_runtime("gpu", model, read_model_spec(model), RuntimeOptions())
 
 

@@ -1,0 +1,241 @@
+"""The CUDA runtime: ONNX Runtime's CUDA provider, its tensors bound on the device, on our CUDA streams."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.buffers import DeviceBuffer, DeviceTensor
+from engines.cpu_session import first_line, run_failed
+from engines.device import Gpu, find_gpus, open_gpu
+from engines.errors import DeviceMemoryError, ModelError, RuntimeMissingError
+from engines.gpu_slot import GpuSlot
+from engines.model_spec import ModelSpec
+from engines.precision.kept import kept_model
+from engines.runtime import RuntimeOptions, Slot
+from engines.shape_profile import DEFAULT_MAX_BATCH
+
+_PROVIDER = "CUDAExecutionProvider"
+_SLOTS = 2
+"""While one batch runs, the next is prepared and uploaded."""
+_FATAL_ONLY = 4
+_INSTALL = (
+    'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "onpace[cuda]" (docs/install.md says which CUDA and '
+    "cuDNN go with it)"
+)
+
+_log = logging.getLogger("onpace.cuda")
+
+
+class CudaRuntime:
+    """A detector in ONNX Runtime on a GPU.
+
+    Raises RuntimeMissingError without its CUDA build, a GPU, CUDA or cuDNN; ModelError where the model does not load;
+    DeviceMemoryError.
+    """
+
+    name = "cuda"
+
+    def __init__(self, model: Path, spec: ModelSpec, options: RuntimeOptions) -> None:
+        onnxruntime = _onnxruntime()
+        gpu = open_gpu(options.gpu)
+        if options.precision is not None:
+            model = kept_model(model, spec, options.precision, options.calibration)
+        self.max_batch = _max_batch(spec, options)
+        rows = spec.max_batch or self.max_batch
+        with ExitStack() as opened:
+            slots = [
+                opened.enter_context(CudaSlot(gpu, f"infer-{number}", spec, rows, onnxruntime, model))
+                for number in range(_SLOTS)
+            ]
+            for slot in slots:
+                slot.warm_up()
+            opened.pop_all()
+        self._slots: tuple[CudaSlot, ...] = tuple(slots)
+        self.slots: tuple[Slot, ...] = self._slots
+        self.concurrent_runs = len(slots)
+        self._precision = f"{options.precision}, " if options.precision else ""
+        self._about = f"ONNX Runtime {onnxruntime.__version__}, CUDA provider on {gpu.name}"
+
+    @staticmethod
+    def why_not() -> str | None:
+        """Return why this runtime cannot be used here; None where it can, as far as can be told without a model."""
+        try:
+            _onnxruntime()
+            return None if find_gpus() else "there is no NVIDIA GPU here."
+        except RuntimeMissingError as error:
+            return str(error)
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"{self._about}: {self._precision}batch 1 to {self.max_batch}, {len(self.slots)} slots"
+
+    def close(self) -> None:
+        """Give everything back. Closing twice is safe."""
+        for slot in self._slots:
+            slot.close()
+
+    def __enter__(self) -> CudaRuntime:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class CudaSlot(GpuSlot):
+    """One place for one batch: a session on the slot's CUDA stream (the stream is the session's), bound once a size."""
+
+    def __init__(self, gpu: Gpu, name: str, spec: ModelSpec, rows: int, onnxruntime: Any, model: Path) -> None:
+        super().__init__(gpu, name, spec, rows)
+        self._session: Any = _open_session(onnxruntime, model, gpu, self._cuda_stream.handle)
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        if spec.size_input is not None:
+            self._add_sizes(spec.size_input.dtype)
+        self._outputs: dict[str, DeviceBuffer] = {}
+        self._bindings: dict[int, tuple[Any, dict[str, DeviceTensor]]] = {}
+        self._probed = False
+
+    def warm_up(self) -> None:
+        """Run every batch size once: the first run of a shape tries convolution algorithms."""
+        for rows in range(self._rows, 0, -1) if self._spec.max_batch is None else (self._rows,):
+            self._enqueue(rows)
+            self._cuda_stream.synchronise()
+
+    def _enqueue(self, batch_size: int) -> Mapping[str, DeviceTensor]:
+        rows = self._spec.max_batch or batch_size
+        if not self._probed:
+            self._probe()
+        binding, outputs = self._bound(rows)
+        try:
+            self._session.run_with_iobinding(binding, self._run_options)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+            raise _failed(self._spec, self._gpu, error) from error
+        if len(outputs) == len(self._spec.outputs):
+            return outputs
+        found = dict(outputs)
+        for output, value in zip(self._spec.outputs, binding.get_outputs(), strict=True):
+            if output.name not in found:
+                shape = tuple(value.shape())
+                found[output.name] = DeviceTensor(value.data_ptr(), shape, np.dtype(output.dtype), self._gpu.index)
+        return found
+
+    def _probe(self) -> None:
+        """Run the largest batch once; outputs whose shape is stated and true get memory of their own."""
+        self._probed = True
+        binding = self._bind(self._rows)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise _failed(self._spec, self._gpu, error) from error
+        for output, value in zip(self._spec.outputs, binding.get_outputs(), strict=True):
+            shape = tuple(value.shape())
+            stated = len(output.shape) > 1 and None not in output.shape[1:]
+            if stated and not self._spec.has_nms and shape == (self._rows, *output.shape[1:]):
+                self._outputs[output.name] = DeviceBuffer(self._gpu, shape, output.dtype)
+
+    def _bound(self, rows: int) -> tuple[Any, dict[str, DeviceTensor]]:
+        bound = self._bindings.get(rows)
+        if bound is None:
+            outputs = {name: buffer.tensor.rows(rows) for name, buffer in self._outputs.items()}
+            bound = self._bindings[rows] = (self._bind(rows), outputs)
+        return bound
+
+    def _bind(self, rows: int) -> Any:
+        binding = self._session.io_binding()
+        for name, buffer in self._inputs.items():
+            _bind_tensor(binding.bind_input, name, buffer.tensor.rows(rows))
+        for output in self._spec.outputs:
+            if output.name in self._outputs:
+                _bind_tensor(binding.bind_output, output.name, self._outputs[output.name].tensor.rows(rows))
+            else:
+                binding.bind_output(output.name, "cuda", self._gpu.index)
+        return binding
+
+    def _release(self) -> None:
+        self._bindings.clear()
+        self._session = None
+        for buffer in self._outputs.values():
+            buffer.close()
+
+    def __enter__(self) -> CudaSlot:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _onnxruntime() -> Any:
+    """Return the module. Raises RuntimeMissingError unless it is the CUDA build."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeMissingError(f"runtime 'cuda' needs ONNX Runtime's CUDA build: {error}. {_INSTALL}.") from error
+    if _PROVIDER not in onnxruntime.get_available_providers():
+        raise RuntimeMissingError(
+            f"runtime 'cuda' needs ONNX Runtime's CUDA build; the one here, {onnxruntime.__version__}, only has "
+            f"{', '.join(onnxruntime.get_available_providers())}. {_INSTALL}."
+        )
+    return onnxruntime
+
+
+def _open_session(onnxruntime: Any, model: Path, gpu: Gpu, cuda_stream: int) -> Any:
+    """Return a session that really runs on ``gpu``: left alone, ONNX Runtime falls back to the CPU silently."""
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = _FATAL_ONLY
+    settings.intra_op_num_threads = 1  # for the few shape operators that stay on the CPU
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    provider = {
+        "device_id": str(gpu.index),
+        "user_compute_stream": str(cuda_stream),
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+    try:
+        session = onnxruntime.InferenceSession(
+            str(model), settings, providers=[(_PROVIDER, provider), "CPUExecutionProvider"]
+        )
+    except Exception as error:
+        if "OUT_OF_MEMORY" in str(error) or "out of memory" in str(error) or "Failed to allocate" in str(error):
+            raise _no_memory(f"model {model.stem}", gpu, 0) from error
+        raise ModelError(f"model {model}: ONNX Runtime cannot load it on CUDA: {first_line(error)}") from error
+    given = session.get_providers()
+    if given[:1] != [_PROVIDER]:
+        raise RuntimeMissingError(
+            f"ONNX Runtime {onnxruntime.__version__} did not take the GPU but fell back to {', '.join(given)}: CUDA or "
+            f"cuDNN is missing or of another version than this build wants. {_INSTALL}."
+        )
+    return session
+
+
+def _failed(spec: ModelSpec, gpu: Gpu, error: Exception) -> Exception:
+    text = str(error)
+    if "Failed to allocate memory" in text or "out of memory" in text.lower():
+        return _no_memory(f"model {spec.name}", gpu, spec.max_batch or 0)
+    return run_failed(spec, error)
+
+
+def _no_memory(what: str, gpu: Gpu, fixed: int) -> DeviceMemoryError:
+    how = "Take a smaller model or input size" if fixed == 1 else "Set a smaller infer.batch_size (1 needs least)"
+    return DeviceMemoryError(
+        f"{what}: GPU {gpu.index} ({gpu.name}) is out of memory, {gpu.free_bytes() / 2**20:.0f} MiB are free. {how}, "
+        "or free GPU memory (nvidia-smi shows who holds it)."
+    )
+
+
+def _bind_tensor(bind: Any, name: str, tensor: DeviceTensor) -> None:
+    bind(name, "cuda", tensor.gpu_index, tensor.dtype.type, tensor.shape, tensor.pointer)
+
+
+def _max_batch(spec: ModelSpec, options: RuntimeOptions) -> int:
+    if spec.max_batch is not None:
+        return min(spec.max_batch, options.max_batch or spec.max_batch)
+    if options.max_batch is not None:
+        return options.max_batch
+    return min(DEFAULT_MAX_BATCH, max(1, options.streams)) if options.live else DEFAULT_MAX_BATCH

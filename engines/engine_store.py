@@ -1,0 +1,228 @@
+"""Where plans are kept: by the digest of everything that went into them, whole or not at all, checked before use.
+
+A plan is code that runs with the rights of this process. So the store is its owner's alone, and a plan whose bytes are
+not those that were written is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.cache_folder import cache_folder
+from engines.errors import PlanError
+from engines.plan_key import PlanKey
+
+_MANIFEST, _PLAN = ".json", ".plan"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StoredPlan:
+    """One plan in the store, as its manifest describes it."""
+
+    path: Path
+    digest: str
+    """Of the key: the name of its files."""
+    sha256: str
+    """Of its bytes."""
+    nbytes: int
+    model_name: str
+    ingredients: dict[str, Any]
+    """``PlanKey`` as plain data."""
+    built_at: float
+    """Seconds since 1970."""
+    build_seconds: float
+    used_at: float
+    """Seconds since 1970; when it was last loaded, or built."""
+
+    def read(self) -> bytes:
+        """Return the plan's bytes. Raises PlanError where they are not those that were built."""
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise PlanError(f"plan {self.path}: cannot be read: {error.strerror}. Build it again.") from error
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise PlanError(
+                f"plan {self.path} was altered or cut short: it holds {len(data)} bytes that are not the "
+                f"{self.nbytes} that were built. A plan is code: it is not loaded. Remove it (onpace engines prune "
+                "--broken) and build it again."
+            )
+        with contextlib.suppress(OSError):  # a store that only another user may write
+            os.utime(self.path)
+        return data
+
+
+class EngineStore:
+    """A folder of plans. Several processes may use it at the same time."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Raises PlanError where others may write there: they could make this process run what they like."""
+        self.folder = folder or cache_folder() / "plans"
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise PlanError(
+                f"engine store {self.folder}: cannot be made: {error.strerror}. Set engine.store (or ONPACE_CACHE) "
+                "to a folder that this user may write."
+            ) from error
+        state = self.folder.stat()
+        if state.st_mode & 0o022 or state.st_uid not in (os.geteuid(), 0):
+            raise PlanError(
+                f"engine store {self.folder}: others may write to it, and a plan is code that runs here. "
+                f"chmod go-w '{self.folder}', or set engine.store to a folder of your own."
+            )
+
+    def find(self, key: PlanKey) -> StoredPlan | None:
+        """Return the plan for ``key``; None where none was built. Raises PlanError for a damaged manifest."""
+        manifest = self.folder / f"{key.digest}{_MANIFEST}"
+        return _read_manifest(manifest) if manifest.exists() else None
+
+    def add(self, key: PlanKey, plan: bytes, *, model_name: str, build_seconds: float) -> StoredPlan:
+        """Write a plan: its bytes first, then the manifest that makes it count. Raises OSError (disk full)."""
+        path = self.folder / f"{key.digest}{_PLAN}"
+        _write(path, plan)
+        now = time.time()
+        content = {
+            "format": _FORMAT,
+            "sha256": hashlib.sha256(plan).hexdigest(),
+            "nbytes": len(plan),
+            "model_name": model_name,
+            "ingredients": key.describe(),
+            "built_at": now,
+            "build_seconds": round(build_seconds, 3),
+        }
+        _write(self.folder / f"{key.digest}{_MANIFEST}", json.dumps(content, indent=2).encode())
+        return _read_manifest(self.folder / f"{key.digest}{_MANIFEST}")
+
+    def find_or_build(
+        self, key: PlanKey, model_name: str, build: Callable[[], bytes], *, rebuild: bool = False
+    ) -> StoredPlan:
+        """Return the plan for ``key``, built by ``build`` where there is none.
+
+        Of several processes (or threads) that ask at the same time one builds, and the others wait for it.
+        """
+        found = None if rebuild else self._usable(key)
+        if found is not None:
+            return found
+        asked_at = time.time()
+        with self._locked(key.digest):
+            found = self._usable(key)
+            if found is not None and not (rebuild and found.built_at < asked_at):
+                return found
+            begun = time.monotonic()
+            plan = build()
+            return self.add(key, plan, model_name=model_name, build_seconds=time.monotonic() - begun)
+
+    def list(self) -> list[StoredPlan]:
+        """Return every plan, the one used last first. Damaged manifests are left out: ``broken`` has them."""
+        plans = []
+        for manifest in self.folder.glob(f"*{_MANIFEST}"):
+            with contextlib.suppress(PlanError):
+                plans.append(_read_manifest(manifest))
+        return sorted(plans, key=lambda plan: plan.used_at, reverse=True)
+
+    def broken(self) -> dict[Path, str]:
+        """Return the files that are not whole, with what is wrong with each. Reads every plan."""
+        found: dict[Path, str] = {}
+        for manifest in sorted(self.folder.glob(f"*{_MANIFEST}")):
+            try:
+                plan = _read_manifest(manifest)
+                if hashlib.sha256(plan.path.read_bytes()).hexdigest() != plan.sha256:
+                    found[plan.path] = "was altered or cut short"
+            except (PlanError, OSError) as error:
+                found[manifest] = str(error)
+        known = {manifest.stem for manifest in self.folder.glob(f"*{_MANIFEST}")}
+        for path in sorted(self.folder.glob(f"*{_PLAN}")):
+            if path.stem not in known:
+                found[path] = "has no manifest: its build was interrupted"
+        return found
+
+    def remove(self, digest: str) -> int:
+        """Remove a plan and its manifest; return the bytes that this frees."""
+        freed = 0
+        for ending in (_MANIFEST, _PLAN):  # without its manifest a plan is not there
+            path = self.folder / f"{digest}{ending}"
+            with contextlib.suppress(FileNotFoundError):
+                freed += path.stat().st_size
+                path.unlink()
+        return freed
+
+    def read_timing_cache(self, name: str) -> bytes:
+        """Return the kernel timings kept under ``name`` (library, version and GPU); empty where there are none."""
+        try:
+            return (self.folder / f"{_safe(name)}.timing").read_bytes()
+        except OSError:
+            return b""
+
+    def write_timing_cache(self, name: str, content: bytes) -> None:
+        """Keep kernel timings for the next build."""
+        if content:
+            _write(self.folder / f"{_safe(name)}.timing", content)
+
+    def _usable(self, key: PlanKey) -> StoredPlan | None:
+        """Return the plan for ``key`` if it is there and whole; a damaged one counts as none, and is built again."""
+        try:
+            found = self.find(key)
+            if found is not None and found.path.stat().st_size == found.nbytes:
+                return found
+        except (PlanError, OSError):
+            pass
+        return None
+
+    @contextlib.contextmanager
+    def _locked(self, digest: str) -> Iterator[None]:
+        """Hold the lock of one key; the system gives it back even if this process dies."""
+        with (self.folder / f"{digest}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _read_manifest(path: Path) -> StoredPlan:
+    try:
+        content = json.loads(path.read_bytes())
+        plan = path.with_suffix(_PLAN)
+        if content["format"] != _FORMAT:
+            raise ValueError(f"format {content['format']}")
+        return StoredPlan(
+            path=plan,
+            digest=path.stem,
+            sha256=str(content["sha256"]),
+            nbytes=int(content["nbytes"]),
+            model_name=str(content["model_name"]),
+            ingredients=dict(content["ingredients"]),
+            built_at=float(content["built_at"]),
+            build_seconds=float(content["build_seconds"]),
+            used_at=plan.stat().st_mtime,
+        )
+    except FileNotFoundError as error:
+        raise PlanError(f"plan {path.stem}: '{error.filename}' is missing. Build it again.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PlanError(f"plan {path.stem}: its manifest {path} is damaged ({error}). Build it again.") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole, or as it was before, whatever happens meanwhile."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # readable by its owner alone
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _safe(name: str) -> str:
+    return "".join(character if character.isalnum() or character in ".-" else "_" for character in name)

@@ -1,0 +1,149 @@
+"""From a model to its plan in the store: what ``onpace build`` does, and ``run`` where no plan is there yet."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.device import Gpu, open_gpu
+from engines.engine_store import EngineStore, StoredPlan
+from engines.errors import ModelError, PlanMissingError, RuntimeMissingError
+from engines.model_spec import ModelSpec
+from engines.plan_key import PlanKey, gpu_identity
+from engines.precision.kept import kept_model, model_digest
+from engines.precision.typed_model import RECIPE
+from engines.runtime import RuntimeOptions
+from engines.shape_profile import DEFAULT_MAX_BATCH, ShapeProfile
+from engines.trt.builder import build_plan
+from engines.trt.library import TrtLibrary, find_library
+from engines.trt.progress import Progress
+
+
+@dataclass(frozen=True)
+class PlanBuilder:
+    """Finds or builds the plan of one model for one GPU."""
+
+    library: TrtLibrary
+    gpu: Gpu | None
+    """None where the library builds without one."""
+    model: Path
+    spec: ModelSpec
+    options: RuntimeOptions
+    store: EngineStore
+    key: PlanKey
+
+    @classmethod
+    def open(cls, model: Path, spec: ModelSpec, options: RuntimeOptions, *, to_run: bool) -> PlanBuilder:
+        """Look at what is here. ``to_run``: a GPU is needed whatever the library can do without one.
+
+        Raises RuntimeMissingError, ModelError, PlanError.
+        """
+        library = find_library()
+        gpu = open_gpu(options.gpu) if to_run or not library.builds_without_gpu else None
+        shapes = plan_shapes(spec, options)
+        needs_calibration = options.precision == "int8" and options.calibration is not None
+        key = PlanKey(
+            model=model_digest(model),
+            runtime=library.flavour,
+            version=library.version,
+            gpu=gpu_identity(None if library.builds_without_gpu else gpu, options.plans.build),
+            precision=options.precision or "as it is",
+            calibration=_calibration_digest(options) if needs_calibration else "",
+            recipe=RECIPE,
+            shapes=shapes,
+            input_size=(spec.input_width, spec.input_height),
+            options=options.plans.build,
+        )
+        return cls(library, gpu, model, spec, options, EngineStore(options.plans.store), key)
+
+    def find(self) -> StoredPlan | None:
+        """Return the plan where there is one.
+
+        Of an int8 plan the calibration need not be given again: the one built last is taken.
+        """
+        found = self.store.find(self.key)
+        if found is None and self.options.precision == "int8" and self.options.calibration is None:
+            wanted = {**self.key.describe(), "calibration": None}
+            for plan in sorted(self.store.list(), key=lambda plan: plan.built_at, reverse=True):
+                if {**plan.ingredients, "calibration": None} == _as_stored(wanted):
+                    return plan
+        return found
+
+    def find_or_build(self, *, rebuild: bool = False) -> StoredPlan:
+        """Return the plan, built now where there is none."""
+        found = None if rebuild else self.find()
+        if found is not None:
+            return found
+        if not self.library.builds:
+            raise RuntimeMissingError(
+                f"{self.library.flavour} {self.library.version} here can run plans, but not build them, and there is "
+                f"no plan for {self.spec.name}. Build it where the whole library is, for the same GPU."
+            )
+        return self.store.find_or_build(self.key, self.spec.name, self._build, rebuild=rebuild)
+
+    def require(self) -> StoredPlan:
+        """Return the plan. Raises PlanMissingError where there is none and none may be built now."""
+        if self.options.plans.may_build:
+            return self.find_or_build()
+        found = self.find()
+        if found is None:
+            precision = f" --precision {self.options.precision}" if self.options.precision else ""
+            raise PlanMissingError(
+                f"model {self.spec.name}: there is no plan of {self.library.flavour} {self.library.version} for "
+                f"{self.key.gpu}, precision {self.key.precision}, batch {self.key.shapes}. Build it: "
+                f"onpace build {self.model}{precision} --batch {self.key.shapes}"
+            )
+        return found
+
+    def _build(self) -> bytes:
+        if self.gpu is not None:
+            self.gpu.use()
+        timings = f"{self.library.flavour}-{self.library.version}-{self.key.gpu}"
+        options = self.options
+        typed = self.model
+        if options.precision is not None:
+            typed = kept_model(self.model, self.spec, options.precision, options.calibration)
+        plan, measured = build_plan(
+            self.library,
+            typed,
+            self.spec,
+            self.key.shapes,
+            options.plans.build,
+            timing_cache=self.store.read_timing_cache(timings),
+            progress=Progress(options.plans.on_progress or _silent),
+        )
+        self.store.write_timing_cache(timings, measured)
+        return plan
+
+
+def plan_shapes(spec: ModelSpec, options: RuntimeOptions) -> ShapeProfile:
+    """Return the batches that the plan is for. Raises ModelError where more is asked than it will take."""
+    wanted = options.max_batch
+    stated = options.plans.shapes
+    if stated is None:
+        return ShapeProfile.of(spec, max(wanted or 1, DEFAULT_MAX_BATCH))
+    if spec.max_batch is not None and (stated.min_batch, stated.max_batch) != (spec.max_batch,) * 2:
+        raise ModelError(
+            f"model {spec.name}: batch {stated} was asked for, but the file fixes its batch at {spec.max_batch}. "
+            "Export it with a dynamic batch, or leave the batch out."
+        )
+    if wanted is not None and wanted > stated.max_batch:
+        raise ModelError(f"batch_size {wanted} is more than the {stated.max_batch} that the plan is built for.")
+    return stated
+
+
+def _calibration_digest(options: RuntimeOptions) -> str:
+    calibration = options.calibration
+    if calibration is None:
+        return ""
+    return f"{calibration.digest} {calibration.method} {calibration.percentile:g}"
+
+
+def _as_stored(ingredients: dict[str, object]) -> dict[str, object]:
+    stored: dict[str, object] = json.loads(json.dumps(ingredients))
+    return stored
+
+
+def _silent(share: float, phase: str) -> None:
+    pass

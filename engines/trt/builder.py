@@ -1,0 +1,173 @@
+"""Builds a plan from an ONNX file that carries its types."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from engines.errors import DeviceMemoryError, ModelError, RunError, RuntimeMissingError
+from engines.model_spec import ModelSpec
+from engines.precision.layers import find_layers
+from engines.shape_profile import ShapeProfile
+from engines.trt.library import TrtLibrary
+from engines.trt.options import BuildOptions
+from engines.trt.progress import Progress, make_monitor
+
+_OWN_KERNELS = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
+_HELD_LAYERS = ("ELEMENTWISE", "ACTIVATION", "SOFTMAX", "UNARY", "MATRIX_MULTIPLY", "CONVOLUTION", "REDUCE")
+_NO_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|memory allocation", re.IGNORECASE)
+
+
+def build_plan(
+    library: TrtLibrary,
+    model: Path,
+    spec: ModelSpec,
+    shapes: ShapeProfile,
+    options: BuildOptions,
+    *,
+    timing_cache: bytes = b"",
+    progress: Progress | None = None,
+) -> tuple[bytes, bytes]:
+    """Return the plan of ``model``, and the timing cache with what was measured for it (empty where there is none).
+
+    The GPU's context must be current in this thread, but where the library builds without one. Raises ModelError for
+    operators that the library does not have, RuntimeMissingError for options it does not have, DeviceMemoryError where
+    memory ran out, RunError for other failures and where ``progress`` cancelled it.
+    """
+    trt = library.trt
+    with library.listening():
+        try:
+            builder = trt.Builder(library.logger)
+        except TypeError as error:  # it is null: no driver, or none that the library knows
+            raise RunError(f"{library.flavour} {library.version} cannot build here: {library.complaint()}") from error
+        network = builder.create_network(library.creation_flags())
+        parser = trt.OnnxParser(network, library.logger)
+        if not parser.parse_from_file(str(model)):
+            raise _unsupported(library, spec, parser)
+        config = builder.create_builder_config()
+        cache = _configure(library, config, options, timing_cache)
+        if not library.strongly_typed:
+            allow_precisions(library, network, config, model)
+        _add_profile(library, builder, config, network, spec, shapes)
+        monitor = make_monitor(trt, progress) if progress is not None and library.shows_progress else None
+        if monitor is not None:  # which must outlive the build
+            config.progress_monitor = monitor
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise _build_failed(library, spec, shapes, progress)
+        measured = bytes(memoryview(cache.serialize())) if cache is not None else b""
+        return bytes(memoryview(plan)), measured
+
+
+def looks_like_no_memory(words: str) -> bool:
+    """Whether the library's complaint is that memory ran out."""
+    return _NO_MEMORY.search(words) is not None
+
+
+def _configure(library: TrtLibrary, config: Any, options: BuildOptions, timing_cache: bytes) -> Any:
+    """Set ``options``; return the timing cache in use, None where there is none."""
+    trt = library.trt
+    if options.workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+    if options.optimisation_level is not None:
+        config.builder_optimization_level = options.optimisation_level
+    if options.hardware_compatible and not library.builds_without_gpu:  # there every plan is
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.version_compatible:
+        if library.builds_without_gpu or not library.has_flag("VERSION_COMPATIBLE"):
+            raise RuntimeMissingError(
+                f"{library.flavour} {library.version} builds no plans for later versions (--version-compatible). "
+                "TensorRT 8.6 and later does."
+            )
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if hasattr(trt.TacticSource, "CUDNN"):
+        # Detectors gain nothing from kernels of cuDNN and cuBLAS, and a plan that holds none needs neither library.
+        config.set_tactic_sources(sum(1 << int(getattr(trt.TacticSource, name)) for name in _OWN_KERNELS))
+    if hasattr(trt, "PreviewFeature") and hasattr(trt.PreviewFeature, "PROFILE_SHARING_0806"):
+        # 8.6: several contexts (one a slot and batch size) may then use the one profile. Later versions always do.
+        config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
+    if not library.has_timing_cache:
+        return None
+    cache = config.create_timing_cache(timing_cache)
+    if cache is None:  # of another version, or damaged: it is only a help
+        cache = config.create_timing_cache(b"")
+    return cache if cache is not None and config.set_timing_cache(cache, False) else None
+
+
+def _add_profile(
+    library: TrtLibrary, builder: Any, config: Any, network: Any, spec: ModelSpec, shapes: ShapeProfile
+) -> None:
+    profile = builder.create_optimization_profile()
+    dynamic = False
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        stated = tuple(tensor.shape)
+        if all(length >= 0 for length in stated):
+            continue
+        dynamic = True
+        wanted = [_filled(stated, batch, spec) for batch in (shapes.min_batch, shapes.best_batch, shapes.max_batch)]
+        profile.set_shape(tensor.name, *wanted)
+    if dynamic and config.add_optimization_profile(profile) < 0:
+        raise RunError(f"{library.flavour} takes no shapes {shapes} for {spec.name}: {library.complaint()}")
+
+
+def _filled(stated: tuple[int, ...], batch: int, spec: ModelSpec) -> tuple[int, ...]:
+    """Return ``stated`` with open dimensions filled in: the batch first, then the picture's height and width."""
+    usual = (batch, 3, spec.input_height, spec.input_width) if len(stated) == 4 else (batch, *stated[1:])
+    return tuple(length if length >= 0 else usual[place] for place, length in enumerate(stated))
+
+
+def allow_precisions(library: TrtLibrary, network: Any, config: Any, model: Path) -> None:
+    """Allow the precisions that the file uses, where types in the file do not suffice (TensorRT 8.6).
+
+    There the types of the file are only a start, from which the builder may go down to anything that is allowed. So
+    that the head's arithmetic stays as it is, its layers are held in float32.
+    """
+    trt = library.trt
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    quantised = any(layer.type in (trt.LayerType.QUANTIZE, trt.LayerType.DEQUANTIZE) for layer in layers)
+    outputs = [layer.get_output(0) for layer in layers if layer.num_outputs]
+    if quantised:
+        config.set_flag(trt.BuilderFlag.INT8)
+    elif all(tensor.dtype != trt.DataType.HALF for tensor in outputs):
+        return
+    config.set_flag(trt.BuilderFlag.FP16)  # with int8 too: for the layers that it leaves out
+    config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
+    tail = find_layers(onnx.load(str(model)).graph).tail
+    held = {getattr(trt.LayerType, name) for name in _HELD_LAYERS}
+    for layer in layers:  # they are called as their nodes are
+        if layer.name in tail and layer.type in held and layer.get_output(0).dtype == trt.DataType.FLOAT:
+            layer.precision = trt.DataType.FLOAT
+            layer.set_output_type(0, trt.DataType.FLOAT)
+
+
+def _unsupported(library: TrtLibrary, spec: ModelSpec, parser: Any) -> ModelError:
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    words = "; ".join(dict.fromkeys(" ".join(str(error.desc()).split())[:200] for error in errors[:3]))
+    return ModelError(
+        f"model {spec.name}: {library.flavour} {library.version} cannot take it: {words or library.complaint()}. "
+        "Export it without that operator, or with an older opset; runtime cuda or cpu may still run it."
+    )
+
+
+def _build_failed(
+    library: TrtLibrary, spec: ModelSpec, shapes: ShapeProfile, progress: Progress | None
+) -> RunError | ModelError:
+    if progress is not None and progress.cancelled:
+        return RunError(f"model {spec.name}: building was cancelled.")
+    words = library.complaint()
+    if looks_like_no_memory(words):
+        return DeviceMemoryError(
+            f"model {spec.name}: memory ran out while building for batches {shapes}: {words}. {_smaller(shapes)}"
+        )
+    return ModelError(f"model {spec.name}: {library.flavour} {library.version} cannot build it: {words}.")
+
+
+def _smaller(shapes: ShapeProfile) -> str:
+    """Say which batch to try: memory grows with the batch, and weights are small beside it."""
+    if shapes.max_batch == 1:
+        return "Already batch 1: free GPU memory, or take a smaller model or input size."
+    return f"Build for half as many: --batch {max(1, shapes.max_batch // 2)}."

@@ -1,0 +1,47 @@
+"""What a test needs of the machine: the mark ``cuda`` asks for a GPU, ``runtime("tensorrt")`` for that runtime.
+
+Such a test is skipped where it cannot run. On a machine that is meant to have a GPU, FAIL_WITHOUT_CUDA=1 makes the
+missing GPU a failure, so that nobody takes a run of skips for a pass. A runtime whose library is not installed for
+this Python is still skipped there: TensorRT 8.6 and ONNX Runtime's CUDA build fit no Python both.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import pytest
+
+from engines.device import find_gpus
+from engines.errors import RuntimeMissingError
+from engines.runtime import runtime_class
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("runtime"):
+        name = mark.args[0]
+        reason = _runtime_problem(name)
+        if reason is not None:
+            _give_up(f"runtime {name}: {reason}", fail=name != "cpu" and _no_gpu() is not None)
+    if item.get_closest_marker("cuda") and _no_gpu() is not None:
+        _give_up(f"no GPU: {_no_gpu()}", fail=True)
+
+
+def _give_up(reason: str, *, fail: bool) -> None:
+    if fail and os.environ.get("FAIL_WITHOUT_CUDA") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@functools.cache
+def _no_gpu() -> str | None:
+    try:
+        return None if find_gpus() else "there is none here"
+    except RuntimeMissingError as error:
+        return str(error)
+
+
+@functools.cache
+def _runtime_problem(name: str) -> str | None:
+    reason: str | None = runtime_class(name).why_not()
+    return reason

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from engines.cores import usable_cores
 from engines.cpu_session import open_session, probe_shapes, run_failed, sizes_fed
 from engines.errors import RunError
+from engines.faster_graph import faster_graph
 from engines.faster_shape import Shape, faster_shape, run_together
 from engines.model_spec import ModelSpec
 from engines.precision.kept import kept_model
@@ -41,12 +42,13 @@ class CpuRuntime:
         self._spec = spec
         self._threads = options.threads or usable_cores()
         rows = spec.max_batch or self.max_batch
+        rewritten = faster_graph(model)
         wanted, self._why = _shape_by_rule(options, self._threads)
         if wanted is None:
             live = options.live and options.streams == 1
-            wanted, self._why, session = self._measure(model, rows, latency_counts=live)
+            wanted, self._why, session = self._measure(model, rewritten, rows, latency_counts=live)
         else:
-            session = open_session(model, 1 if wanted == "throughput" else self._threads)
+            session = open_session(model, 1 if wanted == "throughput" else self._threads, rewritten)
         self._shape: Shape = wanted
         fixed = probe_shapes(session, spec, rows)
         gate = threading.Lock() if wanted == "latency" else None
@@ -87,9 +89,11 @@ class CpuRuntime:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _measure(self, model: Path, rows: int, *, latency_counts: bool) -> tuple[Shape, str, Any]:
+    def _measure(
+        self, model: Path, rewritten: bytes | None, rows: int, *, latency_counts: bool
+    ) -> tuple[Shape, str, Any]:
         """Try both shapes on this machine; return the faster, why, and its session."""
-        narrow, wide = open_session(model, 1), open_session(model, self._threads)
+        narrow, wide = (open_session(model, threads, rewritten) for threads in (1, self._threads))
         probe_shapes(narrow, self._spec, rows)
         probe_shapes(wide, self._spec, rows)
         slots = [CpuSlot(narrow, self._spec, rows, {}, None) for _ in range(self._threads)]

@@ -18,8 +18,10 @@ _DISABLED_OPTIMIZERS = ["WeightBiasQuantization"]
 """It quantises, with one scale for all channels, the layers that an int8 model left in float on purpose."""
 
 
-def open_session(model: Path, threads: int) -> Any:
+def open_session(model: Path, threads: int, rewritten: bytes | None = None) -> Any:
     """Return an InferenceSession of ``model`` with ``threads`` intra-op threads that do not spin.
+
+    ``rewritten``: the same model, serialised, to be run in the file's place.
 
     Raises RuntimeMissingError without ONNX Runtime, ModelError where the model does not load.
     """
@@ -37,7 +39,10 @@ def open_session(model: Path, threads: int) -> Any:
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(
-            str(model), settings, providers=["CPUExecutionProvider"], disabled_optimizers=_DISABLED_OPTIMIZERS
+            rewritten or str(model),
+            settings,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=_DISABLED_OPTIMIZERS,
         )
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
         raise ModelError(f"model {model}: ONNX Runtime cannot load it: {first_line(error)}{_hint(error)}") from error

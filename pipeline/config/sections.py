@@ -236,6 +236,10 @@ class DashboardSection(Section):
     """Go on when the last stream has ended: more can be added."""
     save: Switch = False
     """Write changes that were made over HTTP back into the configuration file."""
+    preview_fps: Number = Field(10.0, ge=0.0, le=30.0)
+    """Most pictures a second that the live view gets of one stream. 0 shows no pictures at all."""
+    history: Duration = Field(600.0, ge=60.0, le=3600.0)
+    """How far back the live view's charts go."""
 
 
 class OverloadSection(Section):

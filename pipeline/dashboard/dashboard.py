@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from engines.cores import usable_cores
 from pipeline.config.sections import DashboardSection, format_duration
 from pipeline.dashboard.facts import ProcessFacts, StreamFacts, StreamList
 from pipeline.dashboard.feed import Feed
+from pipeline.dashboard.history import History
 from pipeline.dashboard.preview import Preview
 from pipeline.dashboard.watched import Watched
 from pipeline.errors import UrlError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_LISTEN = "127.0.0.1:8080"
 
 _KEY = "dashboard.listen"
+_SAMPLE_SECONDS = 1.0
 _log = logging.getLogger("onpace.dashboard")
 
 
@@ -38,8 +41,11 @@ class Dashboard:
         self._watched: Watched | None = None
         self.feed = Feed()
         """Takes what is published."""
-        self.preview = Preview(cores=usable_cores())
+        self.preview = Preview(cores=usable_cores(), most_fps=section.preview_fps)
         """Takes every published frame."""
+        self.history = History(section.history)
+        self._closed = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, name="history", daemon=True)
         self.server: HttpServer | None = None
         listen = section.listen
         if listen == "auto":
@@ -56,9 +62,12 @@ class Dashboard:
     def watch(self, watched: Watched) -> None:
         """The pipeline is made: from now on it is shown."""
         self._watched = watched
+        if self.server is not None:
+            self._sampler.start()
 
     def close(self) -> None:
         """End the server. Closing twice is safe."""
+        self._closed.set()
         if self.server is not None:
             self.server.close()
         self.preview.close()
@@ -84,6 +93,11 @@ class Dashboard:
         facts = [stream_facts(plans[status.stream_id], status) for status in statuses if status.stream_id in plans]
         return StreamList(process, facts)
 
+    def _sample(self) -> None:
+        """Keep the last minutes, whether or not somebody looks."""
+        while self._watched is not None and not self._closed.wait(_SAMPLE_SECONDS):
+            self.history.record(self._watched.status())
+
     def _serve(self, listen: str, section: DashboardSection) -> HttpServer:
         # Loaded only where something is served: half a second, and 20 MB.
         from pipeline.dashboard.application import application
@@ -100,8 +114,13 @@ class Dashboard:
     def _routes(self) -> Sequence[BaseRoute]:
         from pipeline.dashboard.event_routes import event_routes
         from pipeline.dashboard.stream_routes import stream_routes
+        from pipeline.dashboard.view_routes import view_routes
 
-        return [*stream_routes(self.streams), *event_routes(self.feed, self.streams)]
+        return [
+            *stream_routes(self.streams),
+            *event_routes(self.feed, self.streams),
+            *view_routes(self.preview, self.history),
+        ]
 
 
 def stream_facts(plan: StreamPlan, status: StreamStatus) -> StreamFacts:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -32,6 +32,9 @@ _LEAST_FPS = 1.0
 _MOST_HELD = 4
 """Frames that may wait for their turn. Each keeps a decoder's buffer, 3 MB at 1920x1080."""
 
+_LOOK_SECONDS = (0.05, 0.25)
+"""Between two looks of a viewer, with room and without. Sending costs more than making: few sends are cheap ones."""
+
 _log = logging.getLogger("onpace.dashboard")
 
 
@@ -48,18 +51,16 @@ class Picture:
 class Viewer:
     """One who looks: gets the latest picture of each stream; what it has not fetched by then is replaced."""
 
-    def __init__(self, width: int, fps: float, wake: Callable[[], None]) -> None:
+    def __init__(self, width: int, fps: float) -> None:
         self.width = width
         self.fps = fps
-        self._wake = wake
         self._lock = threading.Lock()
         self._pictures: dict[str, Picture] = {}
 
     def put(self, picture: Picture) -> None:
-        """Leave a picture, and wake the viewer."""
+        """Leave a picture."""
         with self._lock:
             self._pictures[picture.stream_id] = picture
-        self._wake()
 
     def take(self) -> list[Picture]:
         """Return what came since the last call."""
@@ -100,6 +101,8 @@ class Preview:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._server_thread: int | None = None
+        self.look_seconds = _LOOK_SECONDS[1]
+        """Between two looks of a viewer: nothing wakes it, so that what it gets comes together."""
 
     def offer(self, frame: Frame, message: DetectionsMessage) -> None:
         """Take note of a published frame. Never waits; called by the thread that publishes."""
@@ -113,15 +116,15 @@ class Preview:
                     self._held.put(tap)
 
     @contextmanager
-    def watch(self, stream_ids: Iterable[str], width: int, wake: Callable[[], None]) -> Iterator[Viewer]:
-        """Look at these streams about ``width`` pixels wide. ``wake`` is called, from any thread, when pictures came.
+    def watch(self, stream_ids: Iterable[str], width: int) -> Iterator[Viewer]:
+        """Look at these streams about ``width`` pixels wide.
 
         The thread that enters counts its processor time as the live view's.
         """
         wanted = tuple(dict.fromkeys(stream_ids))
         fps = min(self._most_fps, max(_LEAST_FPS, _PICTURES_PER_SECOND / max(1, len(wanted))))
         size = next((size for size in WIDTHS if size >= width), WIDTHS[-1])
-        viewer = Viewer(size, fps, wake)
+        viewer = Viewer(size, fps)
         self._server_thread = threading.get_ident()
         if fps > 0:
             self._change(viewer, wanted, joins=True)
@@ -164,6 +167,7 @@ class Preview:
                 allowance.also_count(counted)
             try:
                 self._make(tap, tight=allowance.tight)
+                self.look_seconds = _LOOK_SECONDS[allowance.tight]
             except Exception:  # a picture to look at is not worth a pipeline
                 _log.exception("stream %s: no preview", tap.stream_id)
             rest = allowance.rest_seconds()

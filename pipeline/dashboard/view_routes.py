@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import struct
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
@@ -14,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from pipeline.clock import monotonic
 from pipeline.dashboard.history import History
 from pipeline.dashboard.preview import WIDTHS, Picture, Preview
 
@@ -57,7 +57,8 @@ def view_routes(preview: Preview, history: History) -> list[Route]:
     async def read_history(request: Request) -> Response:
         asked = request.query_params
         streams: Collection[str] | None = asked.getlist("stream") or None
-        answer: dict[str, Any] = history.read(since=_whole(asked.get("since"), 0), stream_ids=streams)
+        since, points = _whole(asked.get("since"), 0), _whole(asked.get("points"), 0)
+        answer: dict[str, Any] = history.read(since=since, stream_ids=streams, points=points or None)
         return Response(
             msgspec.json.encode(answer), media_type="application/json", headers={"Cache-Control": "no-store"}
         )
@@ -71,23 +72,17 @@ def view_routes(preview: Preview, history: History) -> list[Route]:
 
 async def _records(preview: Preview, streams: Collection[str], width: int) -> AsyncIterator[bytes]:
     """Yield pictures as they come: two lengths (uint32, little endian), then as many bytes of JSON and of JPEG."""
-    loop = asyncio.get_running_loop()
-    came = asyncio.Event()
-
-    def wake() -> None:
-        with contextlib.suppress(RuntimeError):  # the server has ended in the meantime
-            loop.call_soon_threadsafe(came.set)
-
-    with preview.watch(streams, width, wake) as viewer:
+    sent_at = monotonic()
+    with preview.watch(streams, width) as viewer:
         while True:
-            try:
-                await asyncio.wait_for(came.wait(), _SILENCE_SECONDS)
-            except asyncio.TimeoutError:
-                yield _LENGTHS.pack(0, 0)
-                continue
-            came.clear()
+            await asyncio.sleep(preview.look_seconds)
+            now = monotonic()
             if pictures := viewer.take():
+                sent_at = now
                 yield b"".join(map(_record, pictures))
+            elif now - sent_at > _SILENCE_SECONDS:
+                sent_at = now
+                yield _LENGTHS.pack(0, 0)
 
 
 def _record(picture: Picture) -> bytes:

@@ -107,4 +107,4 @@ export const removeStream = (id) => call("DELETE", stream(id));
 export const pauseStream = (id) => call("POST", `${stream(id)}/pause`);
 export const resumeStream = (id) => call("POST", `${stream(id)}/resume`);
 export const restartStream = (id) => call("POST", `${stream(id)}/restart`);
-export const readHistory = (since = 0) => call("GET", `api/history?since=${since}`);
+export const readHistory = (query) => call("GET", `api/history?${new URLSearchParams(query)}`);

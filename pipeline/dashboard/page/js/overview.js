@@ -137,6 +137,7 @@ export class Overview {
 
   sayEmpty() {
     if (this.tiles.size) setText(this.empty, "No stream is like that.");
+    else if (this.store.process.ready === false) setText(this.empty, "The model is being loaded.");
     else if (this.store.connected && !this.empty.firstElementChild) {
       this.empty.replaceChildren("There is no stream yet. ", button("Add a stream", { icon: icon("plus"), kind: "primary", action: this.actions.add }));
     }

@@ -5,6 +5,7 @@ import { severity } from "./verdicts.js";
 
 const RETRY_MS = 1500;
 const SILENT_MS = 8000; // statuses come every second: so long without one, and what is shown is old
+const FEW_POINTS = 90; // what a tile shows; a stream's own page asks for all of it
 const FIGURES = ["camera_fps", "published_fps", "age_p50", "age_p95", "age_p99", "verdict"];
 const STATES_THAT_END = new Set(["ended"]);
 
@@ -118,13 +119,23 @@ export class Store extends EventTarget {
     for (;;) {
       if (!document.hidden) {
         try {
-          this.takeHistory(await readHistory(this.history.next));
+          const { next } = this.history;
+          this.takeHistory(await readHistory({ since: next, points: next ? 0 : FEW_POINTS }));
         } catch {
           // the connection's own message says that nobody answers
         }
       }
       await new Promise((resolve) => setTimeout(resolve, this.history.stepSeconds * 1000));
     }
+  }
+
+  /** Get all that is kept of one stream: at first only what a tile shows is known of each. */
+  async loadHistory(id) {
+    const answer = await readHistory({ stream: id });
+    const columns = { ...emptyHistory(), next: answer.first };
+    append(columns, answer.streams[id] ?? emptyHistory(), answer, answer.most_points);
+    this.history.streams.set(id, columns);
+    this.tell("history");
   }
 
   takeHistory(answer) {
@@ -134,17 +145,15 @@ export class Store extends EventTarget {
     if (anew) history.streams.clear();
     history.stepSeconds = answer.step_seconds;
     history.points = answer.most_points;
-    const fresh = answer.next - answer.first;
     for (const [id, columns] of Object.entries(answer.streams)) {
-      if (!history.streams.has(id)) history.streams.set(id, emptyHistory());
-      append(history.streams.get(id), columns, fresh, history.points);
+      if (!history.streams.has(id)) history.streams.set(id, { ...emptyHistory(), next: answer.first });
+      append(history.streams.get(id), columns, answer, history.points);
     }
     for (const id of [...history.streams.keys()]) if (!(id in answer.streams)) history.streams.delete(id);
-    const changed = answer.changes ?? [];
-    this.changes = (anew ? changed : [...this.changes, ...changed]).slice(-500);
+    this.changes = (anew ? answer.changes : [...this.changes, ...answer.changes]).slice(-500);
     history.next = answer.next;
     this.tell("history");
-    if (changed.length || anew) this.tell("changes", anew ? [] : changed);
+    if (answer.changes.length || anew) this.tell("changes", anew ? [] : answer.changes);
   }
 
   /** One stream's columns, oldest first: camera_fps, published_fps, age_p50, age_p95, age_p99, verdict, dropped. */
@@ -154,15 +163,20 @@ export class Store extends EventTarget {
 }
 
 function emptyHistory() {
-  return { ...Object.fromEntries(FIGURES.map((name) => [name, []])), dropped: {}, length: 0 };
+  return { ...Object.fromEntries(FIGURES.map((name) => [name, []])), dropped: {}, length: 0, next: 0 };
 }
 
-function append(columns, fresh, count, most) {
-  for (const name of FIGURES) columns[name] = [...columns[name], ...fresh[name]].slice(-most);
+/** Add the points that `columns` does not have yet, and let go of the oldest beyond `most`. */
+function append(columns, fresh, { first, next }, most) {
+  const known = Math.max(0, columns.next - first);
+  const count = next - first - known;
+  if (count <= 0) return;
+  for (const name of FIGURES) columns[name] = [...columns[name], ...fresh[name].slice(known)].slice(-most);
   for (const reason of new Set([...Object.keys(columns.dropped), ...Object.keys(fresh.dropped)])) {
     const before = columns.dropped[reason] ?? new Array(columns.length).fill(0);
-    const after = fresh.dropped[reason] ?? new Array(count).fill(0);
+    const after = fresh.dropped[reason]?.slice(known) ?? new Array(count).fill(0);
     columns.dropped[reason] = [...before, ...after].slice(-most);
   }
   columns.length = columns.verdict.length;
+  columns.next = next;
 }

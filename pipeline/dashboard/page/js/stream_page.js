@@ -45,6 +45,7 @@ export class StreamPage {
     this.showStatus();
     this.showHistory();
     this.showChanges();
+    store.loadHistory(id).catch(() => {}); // the bar says when nobody answers
   }
 
   build() {

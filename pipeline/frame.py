@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Plane = NDArray[np.uint8]
+
+HostPlanes = tuple[Plane, Plane, Plane]
+"""uint8 Y ``[H, W]``, U and V ``[h, w]`` with any subsampling; rows may be padded (strided views). Read-only."""
 
 CaptureClock = Literal["rtcp", "arrival", "file"]
 """Where a capture time comes from: the camera's RTCP sender reports, our arrival clock, or a file's read time."""
@@ -30,6 +33,34 @@ class Colour(NamedTuple):
     matrix: Literal["bt601", "bt709", "bt2020"] = "bt601"
     full_range: bool = False
     """True: luma 0-255; False: luma 16-235, chroma 16-240."""
+
+
+class DevicePlanes(Protocol):
+    """A picture in a GPU's memory: luma, and below it U and V interleaved at half the width and height.
+
+    The memory is the holder's for as long as this object lives. Its content is there once the decoder's stream came so
+    far: ``wait_ready`` before kernels read it.
+    """
+
+    layout: Literal["nv12", "p010"]
+    """Samples of 8 bits, or of 10 bits in the upper bits of 16."""
+    size: Size
+    chroma_size: Size
+    luma: int
+    """Device address."""
+    chroma: int
+    pitch: int
+    """Bytes from one row to the next, of both planes."""
+    gpu_index: int
+
+    def wait_ready(self, cuda_stream: int) -> None:
+        """Make ``cuda_stream`` (a CUstream) wait until the picture is there; returns at once."""
+
+    def download(self) -> HostPlanes:
+        """Copy the picture to the host, as planes of 8 bits. Waits for it."""
+
+    def download_rows(self, step: int) -> Plane:
+        """Copy every ``step``-th row of the luma to the host, as 8 bits. Waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +100,15 @@ class Packet:
 
 @dataclass(slots=True)
 class Frame:
-    """One decoded picture in host memory, planar YUV, as the decoder left it: never converted at full size."""
+    """One decoded picture as the decoder left it, on the host or on a GPU: never converted at full size."""
 
     stream_id: str
     epoch: int
     """Counts the stream's connections; a new epoch is a new picture story (trackers reset)."""
     index: int
     """Counts the stream's frames over all epochs, from 0. A gap downstream is a drop, and the ledger says which."""
-    planes: tuple[Plane, Plane, Plane]
-    """uint8 Y ``[H, W]``, U and V ``[h, w]`` with any subsampling; rows may be padded (strided views). Read-only."""
+    planes: HostPlanes | DevicePlanes
+    """Where the picture lies; ``on_host`` for who needs it there."""
     colour: Colour
     rotation: int
     """Quarter turns clockwise, in degrees (0, 90, 180, 270), that put the picture upright."""
@@ -99,11 +130,27 @@ class Frame:
     @property
     def coded_size(self) -> Size:
         """Width and height of the planes, before rotation."""
-        height, width = self.planes[0].shape
-        return Size(width, height)
+        return size_of(self.planes)
 
     @property
     def size(self) -> Size:
         """Width and height of the upright picture: what boxes refer to."""
-        height, width = self.planes[0].shape
+        width, height = size_of(self.planes)
         return Size(height, width) if self.rotation in (90, 270) else Size(width, height)
+
+    def on_host(self) -> HostPlanes:
+        """Return the planes in host memory: as they are, or a copy from the GPU."""
+        return on_host(self.planes)
+
+
+def size_of(planes: HostPlanes | DevicePlanes) -> Size:
+    """Return a picture's width and height as it was coded."""
+    if isinstance(planes, tuple):
+        height, width = planes[0].shape
+        return Size(width, height)
+    return planes.size
+
+
+def on_host(planes: HostPlanes | DevicePlanes) -> HostPlanes:
+    """Return planes in host memory: as they are, or a copy from the GPU."""
+    return planes if isinstance(planes, tuple) else planes.download()

@@ -30,7 +30,7 @@ def shrink(frame: Frame, width: int) -> bytes:
     """
     target = preview_size(frame.size, width)
     lying = target[::-1] if frame.rotation in (90, 270) else target
-    small = [cv2.resize(plane, tuple(lying), interpolation=cv2.INTER_LINEAR) for plane in frame.planes]
+    small = [cv2.resize(plane, tuple(lying), interpolation=cv2.INTER_LINEAR) for plane in frame.on_host()]
     # OpenCV keeps pictures as BGR.
     matrix = np.ascontiguousarray(yuv_to_rgb(frame.colour)[::-1])
     picture = cv2.transform(cv2.merge(small), matrix)

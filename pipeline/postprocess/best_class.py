@@ -16,6 +16,11 @@ from numpy.typing import NDArray
 from engines.errors import RunError
 from pipeline.detections import FloatArray, IntArray
 
+NOT_A_NUMBER = (
+    "the model's outputs hold not-a-number or infinite values. Its input may be out of range (see pixels.scale), or "
+    "its float16 arithmetic overflows: use the float32 model."
+)
+
 Picked = tuple[NDArray[np.intp], IntArray, FloatArray]
 """Indices of the candidates ``[K]``, ascending; their class ids, int32 ``[K]``; their scores, float32 ``[K]``."""
 
@@ -62,10 +67,7 @@ def every_of_rows(scores: NDArray[Any], threshold: float) -> Picked:
 def refuse_not_a_number(values: NDArray[Any]) -> None:
     """Raise RunError unless every value is finite: no such output may pass for "nothing was found"."""
     if not np.isfinite(values).all():
-        raise RunError(
-            "the model's outputs hold not-a-number or infinite values. Its input may be out of range (see "
-            "pixels.scale), or its float16 arithmetic overflows: use the float32 model."
-        )
+        raise RunError(NOT_A_NUMBER)
 
 
 def _best(index: NDArray[np.intp], picked: NDArray[Any], threshold: float) -> Picked:

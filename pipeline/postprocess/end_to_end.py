@@ -17,18 +17,18 @@ from engines.runtime import Tensors
 from pipeline.postprocess.best_class import refuse_not_a_number
 from pipeline.postprocess.head import Candidates
 
-_COLUMNS = ("x1", "y1", "x2", "y2", "score", "class")
+COLUMNS = ("x1", "y1", "x2", "y2", "score", "class")
 
 
 class EndToEndHead:
     """Reads ``[N, K, 6]``, ``[K, 6]`` or ``[K, 7]``, float32 or float16."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        columns = spec.head_options.get("columns", _COLUMNS)
+        columns = spec.head_options.get("columns", COLUMNS)
         assert isinstance(columns, Sequence)
         place = {name: index for index, name in enumerate(columns)}
         self._output = spec.outputs[0].name
-        self._box = [place[name] for name in _COLUMNS[:4]]
+        self._box = [place[name] for name in COLUMNS[:4]]
         self._score, self._class, self._batch = place["score"], place["class"], place.get("batch")
 
     def read(self, outputs: Tensors, row: int, score_threshold: float, *, every_class: bool = False) -> Candidates:

@@ -49,7 +49,7 @@ class Postprocess:
         self._iou_threshold = iou_threshold
         self._max_detections = max_detections
         self._has_nms = spec.has_nms
-        self._wanted = None if classes is None else _wanted(spec, classes)
+        self._wanted = None if classes is None else wanted_class_ids(spec, classes)
 
     def __call__(self, outputs: Tensors, row: int, geometry: Letterbox) -> Detections:
         """Return picture ``row`` of the batch: best score first, in upright source pixels, clipped to the picture.
@@ -99,7 +99,7 @@ def _taken(found: Candidates, index: np.ndarray[tuple[int], np.dtype[np.intp]]) 
     return Candidates(found.xyxy[index], found.scores[index], found.class_ids[index])
 
 
-def _wanted(spec: ModelSpec, classes: Sequence[str | int]) -> list[int]:
+def wanted_class_ids(spec: ModelSpec, classes: Sequence[str | int]) -> list[int]:
     """Return the class ids to keep. Where nobody knows how many classes there are, any id may be one."""
     names = spec.class_names
     wanted: list[int] = []

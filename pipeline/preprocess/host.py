@@ -89,7 +89,7 @@ class HostPreprocess:
             self._paint_padding(row)
             self._painted[row] = geometry
         scratch = self._scratch_for(geometry.inner, frame.rotation)
-        for plane, small in zip(frame.planes, scratch.small, strict=True):
+        for plane, small in zip(frame.on_host(), scratch.small, strict=True):
             cv2.resize(plane, small.shape[::-1], dst=small, interpolation=cv2.INTER_LINEAR)
         yuv = cv2.merge(scratch.small, dst=scratch.yuv)
         if frame.rotation:

@@ -26,7 +26,7 @@ from engines.errors import RunError
 from engines.faster_graph import faster_graph
 from engines.faster_shape import Shape, faster_shape, run_together
 from engines.model_spec import ModelSpec
-from engines.precision.kept import kept_model
+from engines.precision.kept import kept_model, made_seconds
 from engines.runtime import RuntimeOptions, Slot, Tensors
 
 
@@ -36,8 +36,11 @@ class CpuRuntime:
     def __init__(self, model: Path, spec: ModelSpec, options: RuntimeOptions) -> None:
         self.name = "cpu"
         self._precision = options.precision
-        if options.precision is not None:
+        self.build_seconds: float | None = 0.0
+        if options.precision not in (None, "fp32"):
             model = kept_model(model, spec, options.precision, options.calibration, form="cpu")
+            self.build_seconds = made_seconds(model)
+        self.file = model
         self.max_batch = _max_batch(spec, options)
         self._spec = spec
         self._threads = options.threads or usable_cores()

@@ -139,6 +139,10 @@ class Runtime(Protocol):
     max_batch: int
     concurrent_runs: int
     """Runs that go on at the same time; fewer than slots where some only prepare meanwhile."""
+    file: Path
+    """What is loaded: the model's file, a typed form of it, or the plan made of that."""
+    build_seconds: float | None
+    """How long it once took to make ``file`` from the model; 0 where it is the model, None where nobody knows."""
 
     def describe(self) -> str:
         """One line for people: what runs where, in how many slots, and why so."""

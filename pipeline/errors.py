@@ -3,7 +3,8 @@
 OnpaceError
 ├── InputError            bad input of the user: exit code 2
 │   ├── ConfigError       a configuration file or command-line value
-│   └── UrlError          a source or sink address
+│   ├── UrlError          a source or sink address
+│   └── AccuracyLostError a precision that costs more accuracy than is allowed
 ├── SourceError           a stream failed; carries the cause that decides how it is retried
 └── StageError            a stage failed while running: exit code 1
 """
@@ -27,6 +28,10 @@ class ConfigError(InputError):
 
 class UrlError(InputError):
     """A source or sink address that is malformed or not allowed. Never holds a password."""
+
+
+class AccuracyLostError(InputError):
+    """A precision that costs a model more accuracy than the user allows."""
 
 
 class Cause(str, Enum):

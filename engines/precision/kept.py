@@ -8,6 +8,7 @@ import json
 import logging
 import re
 from pathlib import Path
+from time import monotonic
 from typing import Literal
 
 import onnx
@@ -45,13 +46,27 @@ def kept_model(
     key = _key(model, precision, calibration)
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", spec.name)[:60]
     typed = folder / f"{name}-{precision}-{key}.onnx"
-    if not typed.is_file():
+    for_cpu = typed.with_suffix(".cpu.onnx") if precision == "int8" else typed
+    if not typed.is_file() or not for_cpu.is_file():
         _log.info("making %s of %s%s", precision, spec.name, " (calibrating)" if precision == "int8" else "")
+        begun = monotonic()
         typed_model(model, spec, precision, calibration, typed)
-    if form == "typed" or precision != "int8":
-        return typed
-    for_cpu = typed.with_suffix(".cpu.onnx")
-    return for_cpu if for_cpu.is_file() else cpu_model(typed, for_cpu)
+        if for_cpu != typed:
+            cpu_model(typed, for_cpu)
+        _times(typed).write_text(json.dumps({"seconds": monotonic() - begun}))
+    return for_cpu if form == "cpu" else typed
+
+
+def made_seconds(kept: Path) -> float | None:
+    """Return how long it took to make what ``kept_model`` returned; None where that is not known."""
+    try:
+        return float(json.loads(_times(kept).read_text())["seconds"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _times(kept: Path) -> Path:
+    return kept.with_name(kept.name.removesuffix(".onnx").removesuffix(".cpu") + ".json")
 
 
 def model_digest(model: Path) -> str:

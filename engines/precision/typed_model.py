@@ -30,6 +30,11 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 RECIPE = 1
 """Part of every cache key: grows when the same input gives other bits."""
 
+NO_PICTURES = (
+    "int8 takes its ranges from pictures. Give some with --calibration (infer.calibration in a configuration): a "
+    "video, a folder of pictures or a recording, as the cameras will show them."
+)
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -103,10 +108,7 @@ def _left_in_float(proto: Any, layers: Layers) -> frozenset[str]:
 
 def _int8(proto: Any, spec: ModelSpec, stay_float: frozenset[str], calibration: Calibration | None) -> Any:
     if calibration is None:
-        raise ModelError(
-            "int8 takes its ranges from pictures. Give some with --calibration (infer.calibration in a configuration): "
-            "a video, a folder of pictures or a recording, as the cameras will show them."
-        )
+        raise ModelError(NO_PICTURES)
     if not 50 <= calibration.percentile <= 100:
         raise ModelError(f"percentile {calibration.percentile}: allowed is 50 to 100.")
     feeds = ({spec.image_input.name: tensor, **sizes_fed(spec, len(tensor))} for tensor in calibration.tensors)

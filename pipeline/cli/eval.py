@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from pipeline.accuracy.account import points_lost, refuse_loss
 from pipeline.accuracy.calibration import PICTURES, calibration_from
 from pipeline.accuracy.dataset import Dataset, read_dataset
 from pipeline.accuracy.evaluate import evaluate
@@ -32,6 +34,9 @@ def eval_model(
     precision: Annotated[str | None, typer.Option(help=PRECISION_HELP)] = None,
     calibration: Annotated[list[str] | None, typer.Option(metavar="SOURCE", help=CALIBRATION_HELP)] = None,
     calibration_pictures: Annotated[int, typer.Option(min=1, max=10_000, help=PICTURES_HELP)] = PICTURES,
+    max_ap_loss: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Fail if more points of AP are lost against the file as it is.")
+    ] = None,
     facts: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=HELP)] = None,
     score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score that counts.")] = 0.01,
     iou: Annotated[float, typer.Option(min=0, max=1, help="Overlap above which boxes of a class are one.")] = 0.65,
@@ -45,7 +50,8 @@ def eval_model(
     """Measure a detector's accuracy: COCO AP over pictures, at most 100 boxes in each.
 
     JSON keys: model; precision (null: as the file is); dataset; runtime; pictures; objects; seconds; ap (mean over IoU
-    0.50 to 0.95); ap50; classes, a list of {class_id, name, ap, ap50} with --per-class, else null.
+    0.50 to 0.95); ap50; ap_loss (points, 0-100, with --max-ap-loss, else null); classes, a list of {class_id, name,
+    ap, ap50} with --per-class, else null.
 
     [bold]Example:[/bold] onpace eval yolox_nano.onnx coco/val2017 --set classes=coco
     """
@@ -55,29 +61,28 @@ def eval_model(
     if limit is not None:
         pictures = replace(pictures, pictures=pictures.pictures[:limit])
     begun = monotonic()
-    with _progress(len(pictures.pictures)) as progress:
-        accuracy, described = evaluate(
-            path,
-            spec,
-            pictures,
-            runtime=runtime,
-            precision=wanted,
-            calibration=calibration_from(calibration or [], spec, calibration_pictures),
-            score_threshold=score,
-            iou_threshold=iou,
-            every_class=not one_class,
-            progress=progress,
-        )
+    measure = partial(
+        evaluate, path, spec, pictures, score_threshold=score, iou_threshold=iou, every_class=not one_class
+    )
+    frames = calibration_from(calibration or [], spec, calibration_pictures)
+    count, lost = len(pictures.pictures), None
+    with _progress(count * (1 if max_ap_loss is None else 2)) as progress:
+        accuracy, described = measure(runtime=runtime, precision=wanted, calibration=frames, progress=progress)
+        if max_ap_loss is not None:
+            before, _ = measure(runtime="cpu", progress=lambda done: progress(count + done))
+            refuse_loss(f"{wanted or 'this'} of {spec.name}", before, accuracy, max_ap_loss)
+            lost = round(points_lost(before, accuracy), 2)
     report: dict[str, Any] = {
         "model": spec.name,
         "precision": wanted,
         "dataset": str(dataset),
         "runtime": described,
-        "pictures": len(pictures.pictures),
+        "pictures": count,
         "objects": sum(len(picture.labels) for picture in pictures.pictures),
         "seconds": round(monotonic() - begun, 3),
         "ap": round(accuracy.ap, 4),
         "ap50": round(accuracy.ap50, 4),
+        "ap_loss": lost,
         "classes": _classes(accuracy.classes, pictures, spec.class_names) if per_class else None,
     }
     typer.echo(json_format.dumps(report, indent=2)) if json else _print_plain(report)
@@ -104,7 +109,8 @@ def _print_plain(report: dict[str, Any]) -> None:
     typer.echo(f"{report['runtime']}, {report['seconds']:.1f} s")
     for row in report["classes"] or []:
         typer.echo(f"  {row['name']:20} AP {row['ap']:.3f}  AP50 {row['ap50']:.3f}")
-    typer.echo(f"AP {report['ap']:.3f}  AP50 {report['ap50']:.3f}")
+    lost = "" if report["ap_loss"] is None else f"  lost {report['ap_loss']:.1f} points"
+    typer.echo(f"AP {report['ap']:.3f}  AP50 {report['ap50']:.3f}{lost}")
 
 
 @contextmanager

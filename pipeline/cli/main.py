@@ -16,6 +16,7 @@ from engines.errors import EngineError, ModelError, RuntimeMissingError
 from pipeline.cli import exit_codes
 from pipeline.cli.capacity import capacity
 from pipeline.cli.check import check
+from pipeline.cli.compare import compare
 from pipeline.cli.describe import describe
 from pipeline.cli.doctor import doctor
 from pipeline.cli.eval import eval_model
@@ -82,7 +83,7 @@ def _report(error: Exception, code: int) -> int:
     return code
 
 
-for command in (run, record, check, capacity, listen, doctor, describe):
+for command in (run, record, check, capacity, listen, doctor, describe, compare):
     app.command(help=_paragraphs(command))(_reporting(command))
 app.command("eval", help=_paragraphs(eval_model))(_reporting(eval_model))
 

@@ -1,0 +1,48 @@
+"""What a precision costs in accuracy, and the refusal of one that costs too much."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engines.model_spec import ModelSpec
+from engines.precision.typed_model import Calibration, Precision
+from pipeline.accuracy.average_precision import Accuracy
+from pipeline.accuracy.dataset import Dataset
+from pipeline.accuracy.evaluate import evaluate
+from pipeline.errors import AccuracyLostError
+
+
+def points_lost(before: Accuracy, after: Accuracy) -> float:
+    """Return the points of AP (0-100) that are lost; negative where some are gained."""
+    return 100 * (before.ap - after.ap)
+
+
+def refuse_loss(what: str, before: Accuracy, after: Accuracy, max_ap_loss: float) -> None:
+    """Raise AccuracyLostError where more than ``max_ap_loss`` points of AP are lost. ``what``: "int8 of yolov8n"."""
+    lost = points_lost(before, after)
+    if lost > max_ap_loss:
+        raise AccuracyLostError(
+            f"{what} loses {lost:.1f} points of AP ({before.ap:.3f} -> {after.ap:.3f}); allowed are {max_ap_loss:g} "
+            "(--max-ap-loss). Calibrate on more of what the cameras will show, take fp16 or fp32, or allow more."
+        )
+
+
+def account_for(
+    model: Path,
+    spec: ModelSpec,
+    dataset: Dataset,
+    precision: Precision,
+    calibration: Calibration | None,
+    *,
+    runtime: str = "cpu",
+    max_ap_loss: float | None = None,
+) -> tuple[Accuracy, Accuracy]:
+    """Return the accuracy of ``model`` as its file is, on the CPU, and in ``precision`` on ``runtime``.
+
+    Raises AccuracyLostError where that loses more than ``max_ap_loss`` points of AP, and whatever ``evaluate`` raises.
+    """
+    before, _ = evaluate(model, spec, dataset, runtime="cpu")
+    after, _ = evaluate(model, spec, dataset, runtime=runtime, precision=precision, calibration=calibration)
+    if max_ap_loss is not None:
+        refuse_loss(f"{precision} of {spec.name} on {runtime}", before, after, max_ap_loss)
+    return before, after

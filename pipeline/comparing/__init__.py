@@ -1,0 +1,1 @@
+"""One model on every runtime and in every precision, side by side: what ``onpace compare`` runs."""

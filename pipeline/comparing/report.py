@@ -1,0 +1,147 @@
+"""The rows as a table for terminals, as Markdown, as JSON and as a chart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+import pipeline as onpace
+from engines.model_spec import ModelSpec
+from pipeline.chart import INK, SERIES, new_figure, save
+from pipeline.comparing.row import Figures, Row
+
+COLUMNS = (
+    "runtime",
+    "precision",
+    "batch",
+    "p50 ms",
+    "p95",
+    "p99",
+    "pictures/s",
+    "host MiB",
+    "GPU MiB",
+    "file MiB",
+    "build s",
+    "AP",
+    "AP lost",
+)
+
+_SHORT = ("runtime", "type", "batch", "p50", "p95", "p99", "fps", "host", "GPU", "file", "build", "AP", "lost")
+_CAPTION = "p50, p95, p99: ms a run; fps: pictures a second; host, GPU, file: MiB; build: s; lost: points of AP"
+
+
+def as_json(rows: Sequence[Row], spec: ModelSpec, about: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``--json`` prints."""
+    return {
+        "onpace": onpace.__version__,
+        "model": spec.name,
+        "sha256": spec.sha256,
+        "input": [spec.input_width, spec.input_height],
+        **about,
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def as_table(rows: Sequence[Row]) -> Table:
+    """Return the rows for a terminal."""
+    table = Table(caption=_CAPTION, caption_justify="left", padding=(0, 1, 0, 0), box=SIMPLE_HEAD)
+    for place, title in enumerate(_SHORT):
+        table.add_column(title, justify="left" if place < 2 else "right", no_wrap=True)
+    for cells in _cells(rows):
+        table.add_row(*cells)
+    return table
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """Return the rows as a Markdown table, and below it what is missing."""
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|---|---|{'---:|' * (len(COLUMNS) - 2)}"]
+    lines += [f"| {' | '.join(cells)} |" for cells in _cells(rows)]
+    lines += ["", *(f"- {line}" for line in not_measured(rows))] if not_measured(rows) else []
+    return "\n".join(lines) + "\n"
+
+
+def not_measured(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each row that is missing or failed."""
+    return [f"{row.runtime} {row.precision}: {row.status}. {row.why}" for row in rows if row.status != "ok"]
+
+
+def draw(rows: Sequence[Row], title: str, file: Path) -> None:
+    """Draw latency of one picture and throughput at the best batch, a bar a row. Raises InputError."""
+    shown = [row for row in rows if row.batches]
+    figure, (latency, throughput) = new_figure(11, 1.6 + 0.5 * max(1, len(shown)), panels=2)
+    figure.suptitle(title, color=INK)
+    names = [f"{row.runtime} {row.precision}" for row in shown]
+    places = list(range(len(shown)))
+    colours = {runtime: SERIES[place % len(SERIES)] for place, runtime in enumerate({row.runtime: 0 for row in shown})}
+    for axis in (latency, throughput):
+        axis.grid(axis="y", visible=False)
+        axis.set_yticks(places, names)
+        axis.invert_yaxis()
+        axis.margins(x=0.25)
+    first = [row.batches[0] for row in shown]
+    ends = [max(0.0, figures.latency_ms["p95"] - figures.latency_ms["p50"]) for figures in first]
+    bars = latency.barh(
+        places,
+        [figures.latency_ms["p50"] for figures in first],
+        xerr=[[0.0] * len(ends), ends],
+        color=[colours[row.runtime] for row in shown],
+        ecolor=INK,
+        height=0.6,
+    )
+    latency.bar_label(bars, [f" {figures.latency_ms['p50']:.3g}" for figures in first], color=INK)
+    latency.set_xlabel(f"ms a run of {first[0].batch if first else 1}: p50, whisker to p95")
+    best = [_best(row) for row in shown]
+    bars = throughput.barh(
+        places, [figures.fps for figures in best], color=[colours[row.runtime] for row in shown], height=0.6
+    )
+    labels = [f" {figures.fps:.3g}{_batch_and_ap(row)}" for row, figures in zip(shown, best, strict=True)]
+    throughput.bar_label(bars, labels, color=INK)
+    throughput.set_xlabel("pictures/s at the best batch")
+    save(figure, file)
+
+
+def _best(row: Row) -> Figures:
+    return row.at(row.best_batch) or row.batches[0]
+
+
+def _batch_and_ap(row: Row) -> str:
+    ap = "" if row.ap is None else f", AP {row.ap:.3f}"
+    return f" (batch {row.best_batch}{ap})"
+
+
+def _cells(rows: Sequence[Row]) -> list[list[str]]:
+    """Return two lines a row, for one picture and for the best batch; one where they are the same."""
+    lines = []
+    for row in rows:
+        if not row.batches:
+            lines.append([row.runtime, row.precision, *["-"] * (len(COLUMNS) - 3), row.status])
+            continue
+        shown = [row.batches[0]]
+        shown += [_best(row)] if row.best_batch != row.batches[0].batch else []
+        about = [
+            _mebibytes(row.host_bytes),
+            _mebibytes(row.gpu_bytes),
+            _mebibytes(row.file_bytes, ".1f"),
+            _number(row.build_seconds, ".1f"),
+            _number(row.ap, ".3f"),
+            _number(row.ap_loss, "+.1f"),
+        ]
+        for place, figures in enumerate(shown):
+            latency = [f"{figures.latency_ms[key]:.2f}" for key in ("p50", "p95", "p99")]
+            names = [row.runtime, row.precision] if not place else ["", ""]
+            rest = about if not place else [""] * len(about)
+            lines.append([*names, str(figures.batch), *latency, f"{figures.fps:.1f}", *rest])
+    return lines
+
+
+def _mebibytes(count: int | None, style: str = ".0f") -> str:
+    return _number(None if count is None else count / (1 << 20), style)
+
+
+def _number(value: float | None, style: str) -> str:
+    return "-" if value is None else format(value, style)

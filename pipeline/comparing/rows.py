@@ -1,0 +1,136 @@
+"""Measures the rows: a process each, all open at once, taking turns in rounds, so that noise hits all alike."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from engines.precision.typed_model import NO_PICTURES
+from pipeline.comparing.row import Figures, Row, Task
+
+Say = Callable[[str], None]
+
+
+def measure_rows(
+    tasks: Sequence[Task], *, rounds: int, seconds: float, dataset: str | None = None, say: Say = lambda text: None
+) -> list[Row]:
+    """Return a row a task, in order. What cannot run has a ``status`` and a ``why``; nothing is raised for it.
+
+    ``seconds``: of each row and batch size in each round. ``say`` hears what goes on.
+    """
+    rows = [Row(task.runtime, task.precision) for task in tasks]
+    with ExitStack() as opened:
+        processes: list[tuple[Row, _Process, list[int]]] = []
+        for task, row in zip(tasks, rows, strict=True):
+            if task.precision == "int8" and not task.calibration:
+                row.status, row.why = "missing", NO_PICTURES
+                continue
+            say(f"{row.runtime} {row.precision}: making and opening it")
+            # Made in a process of its own: what building takes is not what running takes.
+            with _Process(task) as builder:
+                if _asked(row, builder, asdict(task)) is None:
+                    continue
+            process = opened.enter_context(_Process(task))
+            facts = _asked(row, process, asdict(task))
+            if facts is not None:
+                batches = facts.pop("batches")
+                for key, value in facts.items():
+                    setattr(row, key, value)
+                processes.append((row, process, batches))
+        _measure(processes, rounds, seconds, say)
+        if dataset is not None:
+            for row, process, _ in processes:
+                say(f"accuracy of {row.runtime} {row.precision}")
+                found = _asked(row, process, {"dataset": dataset})
+                if found is not None:
+                    row.ap, row.ap50 = found["ap"], found["ap50"]
+    _compare_accuracy(rows)
+    return rows
+
+
+def _measure(processes: Sequence[tuple[Row, _Process, list[int]]], rounds: int, seconds: float, say: Say) -> None:
+    taken: dict[tuple[int, int], list[float]] = {}
+    rates: dict[tuple[int, int], list[float]] = {}
+    for number in range(rounds):
+        say(f"round {number + 1} of {rounds}")
+        turns = [(place, batch) for place, (_, _, batches) in enumerate(processes) for batch in batches]
+        for place, batch in turns if number % 2 == 0 else reversed(turns):
+            row, process, _ = processes[place]
+            found = _asked(row, process, {"batch": batch, "seconds": seconds}) if row.status == "ok" else None
+            if found is not None:
+                taken.setdefault((place, batch), []).extend(found["durations"])
+                rates.setdefault((place, batch), []).append(found["fps"])
+    for place, (row, _, batches) in enumerate(processes):
+        row.batches = [
+            Figures(batch, len(taken[place, batch]), _latency(taken[place, batch]), median(rates[place, batch]))
+            for batch in batches
+            if (place, batch) in taken
+        ]
+        if row.batches:
+            row.best_batch = max(row.batches, key=lambda figures: figures.fps).batch
+
+
+def _latency(durations: Sequence[float]) -> dict[str, float]:
+    ends = np.percentile(np.array(durations) * 1000, (50, 95, 99))
+    return {name: float(value) for name, value in zip(("p50", "p95", "p99"), ends, strict=True)}
+
+
+def _compare_accuracy(rows: Sequence[Row]) -> None:
+    base = next((row.ap for row in rows if (row.runtime, row.precision) == ("cpu", "fp32")), None)
+    for row in rows:
+        if base is not None and row.ap is not None:
+            row.ap_loss = 100 * (base - row.ap)
+
+
+def _asked(row: Row, process: _Process, command: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the process's answer; None, with the row's status, where it could not."""
+    found = process.ask(command)
+    if "error" in found:
+        row.status, row.why = found["kind"], found["error"]
+        return None
+    return found
+
+
+class _Process:
+    def __init__(self, task: Task) -> None:
+        self._runtime = task.runtime
+        self._process: Any = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.comparing.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to one command."""
+        try:
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            code = self._process.wait()
+            return {"error": f"its process ended with exit code {code} (out of memory?).", "kind": "failed"}
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def __enter__(self) -> _Process:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()

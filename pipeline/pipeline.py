@@ -41,6 +41,7 @@ from pipeline.plan import StreamPlan, plan_stream
 from pipeline.postprocess.head import open_head
 from pipeline.postprocess.postprocess import Postprocess
 from pipeline.preprocess.host import HostPreprocess
+from pipeline.publish.curve import PublisherKeys
 from pipeline.publish.publish_step import Outlet, PublishStep
 from pipeline.publish.publisher import Publisher
 from pipeline.publish.sink import open_sink
@@ -221,8 +222,10 @@ class Pipeline:
 
     def _open_publisher(self) -> Publisher:
         publish = self.config.publish
+        curve = publish.curve
+        keys = PublisherKeys.load(Path(curve.keys), Path(curve.allow)) if curve else None
         return Publisher(
-            [open_sink(address, publish.encoding) for address in publish.sinks],
+            [open_sink(address, publish.encoding, keys) for address in publish.sinks],
             model_name=self.spec.name,
             class_names=self.spec.class_names,
             status_interval=publish.status_interval,

@@ -23,6 +23,7 @@ import zmq
 
 from pipeline.clock import monotonic
 from pipeline.errors import OnpaceError
+from pipeline.publish.curve import SubscriberKeys
 from pipeline.publish.messages import SCHEMA_VERSION, DetectionsMessage, Message, StatusMessage
 from pipeline.publish.zmq_address import parse_zmq_address
 
@@ -122,9 +123,10 @@ class Subscriber:
         streams: Collection[str] | None = None,
         encoding: Literal["auto", "msgpack", "json"] = "auto",
         *,
+        keys: SubscriberKeys | None = None,
         queue_messages: int = 1000,
     ) -> None:
-        """Connect; without ``streams``, to all of them.
+        """Connect; without ``streams``, to all of them. ``keys`` for a publisher that asks who connects.
 
         Raises UrlError for a malformed endpoint; a publisher that is not there yet is waited for.
         """
@@ -150,6 +152,8 @@ class Subscriber:
         for kind in ("status", "detections"):
             for stream_id in self._streams or ("",):
                 self._socket.subscribe(f"{kind}/{stream_id}")
+        if keys is not None:
+            keys.protect(self._socket)
         self._socket.connect(address.url)
 
     def __enter__(self) -> Subscriber:

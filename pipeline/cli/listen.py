@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from pipeline import clock
 from pipeline.cli import exit_codes
 from pipeline.config.sections import parse_duration
 from pipeline.errors import ConfigError
+from pipeline.publish.curve import SubscriberKeys
 from pipeline.publish.messages import DetectionsMessage, StatusMessage
 from pipeline.subscriber import Event, Gap, PublisherEnded, PublisherGone, PublisherRestarted, Subscriber
 
@@ -33,6 +35,10 @@ def listen(
     stream: Annotated[list[str] | None, typer.Option(help="Only this stream; may be repeated.")] = None,
     count: Annotated[int | None, typer.Option(min=1, help="End after so many detections messages.")] = None,
     duration: Annotated[str | None, typer.Option("--for", help='End after so long: "10s", "5m".')] = None,
+    keys: Annotated[
+        Path | None, typer.Option("--keys", help="Your own .key_secret file, for a publisher that asks who connects.")
+    ] = None,
+    publisher_key: Annotated[Path | None, typer.Option(help="The publisher's .key file, beside --keys.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON lines, the last one a summary.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Print status messages too.")] = False,
 ) -> int:
@@ -45,12 +51,22 @@ def listen(
     """
     until = None if duration is None else clock.monotonic() + _seconds(duration)
     listener = _Listener(_json_printer(status) if json else _text_printer(status), count, until)
-    with Subscriber(endpoint.removeprefix("zmq:"), streams=stream) as subscriber:
+    pair = subscriber_keys(keys, publisher_key)
+    with Subscriber(endpoint.removeprefix("zmq:"), streams=stream, keys=pair) as subscriber:
         print(f"listening to {endpoint}", file=sys.stderr)
         reason = listener.run(subscriber)
         summary = listener.summary(subscriber, endpoint, reason)
     _print_last(msgspec.json.encode(summary).decode() if json else _summary_text(summary))
     return exit_codes.DONE
+
+
+def subscriber_keys(own: Path | None, publisher: Path | None) -> SubscriberKeys | None:
+    """Return the keys that two options name together. Raises ConfigError where one of them is missing."""
+    if own is None and publisher is None:
+        return None
+    if own is None or publisher is None:
+        raise ConfigError("--keys and --publisher-key belong together: your .key_secret, the publisher's .key.")
+    return SubscriberKeys.load(own, publisher)
 
 
 class _Listener:

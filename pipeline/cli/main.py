@@ -20,6 +20,7 @@ from pipeline.cli.compare import compare
 from pipeline.cli.describe import describe
 from pipeline.cli.doctor import doctor
 from pipeline.cli.eval import eval_model
+from pipeline.cli.keys import keys
 from pipeline.cli.listen import listen
 from pipeline.cli.output import give_up
 from pipeline.cli.record import record
@@ -83,7 +84,7 @@ def _report(error: Exception, code: int) -> int:
     return code
 
 
-for command in (run, record, check, capacity, listen, doctor, describe, compare):
+for command in (run, record, check, capacity, listen, keys, doctor, describe, compare):
     app.command(help=_paragraphs(command))(_reporting(command))
 app.command("eval", help=_paragraphs(eval_model))(_reporting(eval_model))
 

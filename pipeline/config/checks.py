@@ -62,6 +62,8 @@ def _paths_in(document: Document) -> Iterator[tuple[KeyPath, Callable[[str, Path
     yield ("infer", "model"), _resolve_plain
     for path in _items(document, "infer", "calibration"):
         yield path, _resolve_url
+    for key in ("keys", "allow"):
+        yield ("publish", "curve", key), _resolve_plain
     for path in _items(document, "publish", "sinks"):
         yield path, _resolve_sink
     for path in _items(document, "streams"):
@@ -264,11 +266,11 @@ def _check_zmq(document: Document, path: KeyPath, rest: str) -> None:
         secret = path in document.templates or "@" in rest
         document.problem(path, f"{shown} is no usable address. {allowed}" if secret else str(error), shown)
         return
-    if not address.loopback:
+    if not address.loopback and document.get(("publish", "curve")) is None:
         document.warn(
             path,
             f"{shown} can be read by every machine that reaches this one: nothing is encrypted and nobody is asked "
-            "who they are. Use 127.0.0.1 unless the network is trusted.",
+            "who they are. Set publish.curve, or use 127.0.0.1 unless the network is trusted.",
         )
 
 

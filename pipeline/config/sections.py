@@ -194,6 +194,15 @@ class TrackSection(Section):
     """Score of a detection that begins a track. null: halfway from postprocess.score_threshold to 1."""
 
 
+class CurveSection(Section):
+    """Who may subscribe over ZeroMQ: everything is encrypted, and strangers get nothing."""
+
+    keys: str
+    """The publisher's own secret key file, made with 'onpace keys'; relative to this file."""
+    allow: str
+    """Folder of the public key files of those who may subscribe; read anew whenever somebody connects."""
+
+
 class PublishSection(Section):
     """Where results go."""
 
@@ -203,6 +212,8 @@ class PublishSection(Section):
     """How ZeroMQ messages are written. JSON Lines are JSON whatever this says."""
     status_interval: Duration = Field(1.0, ge=0.1, le=3600.0)
     """How often each stream's verdict is published."""
+    curve: CurveSection | None = None
+    """Keys that close the ZeroMQ sinks to strangers. null: whoever reaches the address can read."""
 
 
 class KeepupSection(Section):

@@ -16,6 +16,7 @@ import sys
 import msgspec
 
 from pipeline.errors import UrlError
+from pipeline.publish.curve import PublisherKeys
 from pipeline.publish.messages import DetectionsMessage, StatusMessage
 from pipeline.publish.sink import Encoding
 
@@ -34,8 +35,11 @@ class JsonLinesSink:
     Waits for no pipe; a write to a regular file takes as long as its disk does.
     """
 
-    def __init__(self, rest: str, encoding: Encoding = "json") -> None:
-        """Open ``PATH``, or standard output for ``-``. Raises UrlError where the path cannot be written."""
+    def __init__(self, rest: str, encoding: Encoding = "json", keys: PublisherKeys | None = None) -> None:
+        """Open ``PATH``, or standard output for ``-``. Raises UrlError where the path cannot be written.
+
+        It is JSON whatever ``encoding`` says, and readable by whoever may read the file whatever ``keys`` there are.
+        """
         self.address = f"jsonl:{rest}"
         self.lost = 0
         self._encode = msgspec.json.Encoder().encode

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pipeline.errors import UrlError
 from pipeline.publish.messages import DetectionsMessage, StatusMessage
+
+if TYPE_CHECKING:
+    from pipeline.publish.curve import PublisherKeys
 
 Encoding = Literal["msgpack", "json"]
 
@@ -37,8 +40,10 @@ class Sink(Protocol):
         """Flush and give the address back. Closing twice is safe."""
 
 
-def open_sink(address: str, encoding: Encoding = "msgpack") -> Sink:
+def open_sink(address: str, encoding: Encoding = "msgpack", keys: PublisherKeys | None = None) -> Sink:
     """Open the sink for ``scheme:rest`` ("zmq:tcp://127.0.0.1:5555", "jsonl:out.jsonl", "jsonl:-").
+
+    ``keys`` close what leaves over a network to strangers; a file has its permissions instead.
 
     Raises UrlError where the scheme is unknown or the address cannot be used.
     """
@@ -48,5 +53,5 @@ def open_sink(address: str, encoding: Encoding = "msgpack") -> Sink:
         examples = "zmq:tcp://127.0.0.1:5555, jsonl:out.jsonl"
         raise UrlError(f"sink '{address}': expected SCHEME:ADDRESS with scheme {' or '.join(SINKS)}, as in {examples}.")
     module_name, class_name = target.split(":")
-    sink: Sink = getattr(importlib.import_module(module_name), class_name)(rest, encoding)
+    sink: Sink = getattr(importlib.import_module(module_name), class_name)(rest, encoding, keys)
     return sink

@@ -16,6 +16,7 @@ import zmq
 
 from pipeline.clock import monotonic
 from pipeline.errors import UrlError
+from pipeline.publish.curve import LARGEST_HANDSHAKE_BYTES, PublisherKeys
 from pipeline.publish.messages import DetectionsMessage, StatusMessage
 from pipeline.publish.sink import Encoding
 from pipeline.publish.zmq_address import ZmqAddress, check_ipc_path_is_free, parse_zmq_address
@@ -52,11 +53,15 @@ class ZmqSink:
         self,
         rest: str,
         encoding: Encoding,
+        keys: PublisherKeys | None = None,
         *,
         send_queue_messages: int = SEND_QUEUE_MESSAGES,
         most_topics: int = MOST_TOPICS,
     ) -> None:
-        """Bind to ``tcp://HOST:PORT`` or ``ipc://PATH``. Raises UrlError where that cannot be done."""
+        """Bind to ``tcp://HOST:PORT`` or ``ipc://PATH``; with ``keys``, only for the subscribers that they let in.
+
+        Raises UrlError where that cannot be done.
+        """
         self.address = f"zmq:{rest}"
         self.lost = 0
         self._zmq_address = parse_zmq_address(rest, bind=True)
@@ -72,13 +77,17 @@ class ZmqSink:
         self._loss_told = False
         # One context a sink: two pipelines in one process then share nothing, and closing one cannot stall the other.
         self._context = zmq.Context()
+        self._keys = keys
+        self._guard = keys.guard(self._context) if keys else None
         self._socket: zmq.Socket[bytes] | None = None
         try:
             self._socket = self._bind()
         except BaseException:
+            if self._guard is not None:
+                self._guard.stop()
             self._context.destroy(linger=0)
             raise
-        if not self._zmq_address.loopback:
+        if keys is None and not self._zmq_address.loopback:
             _log.warning("%s can be reached from other machines: whoever connects can read everything.", self.address)
 
     @property
@@ -134,6 +143,8 @@ class ZmqSink:
                 Path(path).unlink(missing_ok=True)
             self._socket.close(linger=LINGER_MILLISECONDS)
             self._socket = None
+        if self._guard is not None:
+            self._guard.stop()
         self._context.term()
 
     def _hand_on(self, topic: bytes, payload: bytes) -> None:
@@ -168,10 +179,12 @@ class ZmqSink:
             socket.setsockopt(zmq.SNDHWM, self._send_queue_messages)
             socket.setsockopt(zmq.RCVHWM, INCOMING_QUEUE_MESSAGES)
             socket.setsockopt(zmq.LINGER, LINGER_MILLISECONDS)
-            socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_INCOMING_BYTES)
+            socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_HANDSHAKE_BYTES if self._keys else LARGEST_INCOMING_BYTES)
             socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
             socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 60)
             socket.setsockopt(zmq.IPV6, int(address.ipv6))
+            if self._keys is not None:
+                self._keys.protect(socket)
             socket.bind(address.url)
             if address.ipc_path is not None and not address.ipc_path.startswith("@"):
                 Path(address.ipc_path).chmod(0o660)

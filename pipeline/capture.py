@@ -15,6 +15,7 @@ from pipeline.frame import Frame, Packet, StreamInfo
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.picture_watch import PictureWatch
+from pipeline.rate_limit import RateLimit
 from pipeline.source.source import Source
 
 _SMALLEST_STEP_SECONDS = 0.001
@@ -41,6 +42,8 @@ class StreamContext:
     busy: BusyClock
     """The stream's share of decode's work."""
     limits: CaptureLimits
+    rate: RateLimit = field(default_factory=RateLimit)
+    """What of the stream goes on at all."""
     stopping: threading.Event = field(default_factory=threading.Event)
     frame_indices: Iterator[int] = field(default_factory=itertools.count)
     """Counts the stream's frames over all epochs."""
@@ -140,6 +143,9 @@ class Capture:
                 self._look(self._watch, picture, now)
             self._held -= 1
             self._meter.ledger.move("decode", "queue")
+            if not self._context.rate.passes(frame.captured_at):
+                self._meter.dropped("queue", "decode", "rate", now)
+                continue
             for evicted in self._context.queue.put(frame, self._stopping):
                 reason = "stopped" if evicted is frame else "queue_full"
                 self._meter.dropped("queue", "decode", reason, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,3 +32,12 @@ class Detections:
     def empty(cls) -> Detections:
         """No objects: an explicit result, not a missing one."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+
+
+class ScoreLimits(NamedTuple):
+    """Which scores of a stream count, 0-1."""
+
+    publish: float
+    """Detections that score less are left out, unless a confirmed track vouches for them."""
+    least: float
+    """What scores less is of no use: some tracker looks below ``publish``, or nobody does."""

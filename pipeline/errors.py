@@ -4,7 +4,8 @@ OnpaceError
 ├── InputError            bad input of the user: exit code 2
 │   ├── ConfigError       a configuration file or command-line value
 │   ├── UrlError          a source or sink address
-│   └── AccuracyLostError a precision that costs more accuracy than is allowed
+│   ├── AccuracyLostError a precision that costs more accuracy than is allowed
+│   └── StreamError       a stream that cannot be added, changed or found while running
 ├── SourceError           a stream failed; carries the cause that decides how it is retried
 └── StageError            a stage failed while running: exit code 1
 """
@@ -32,6 +33,14 @@ class UrlError(InputError):
 
 class AccuracyLostError(InputError):
     """A precision that costs a model more accuracy than the user allows."""
+
+
+class StreamError(InputError):
+    """What was asked of a running pipeline cannot be done; ``known`` tells whether there is such a stream."""
+
+    def __init__(self, message: str, *, known: bool = True) -> None:
+        super().__init__(message)
+        self.known = known
 
 
 class Cause(str, Enum):

@@ -30,10 +30,7 @@ from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
 from pipeline.infer.infer_step import InferStep
 from pipeline.infer.run_pace import RunPace
-from pipeline.keepup.load import BusyClock
-from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.process_watch import ProcessWatch
-from pipeline.keepup.settings import KeepupSettings
 from pipeline.keepup.status import StreamStatus
 from pipeline.metrics.frame_times import FrameTimes
 from pipeline.metrics.metrics import Metrics
@@ -42,12 +39,12 @@ from pipeline.postprocess.head import open_head
 from pipeline.postprocess.postprocess import Postprocess
 from pipeline.preprocess.host import HostPreprocess
 from pipeline.publish.curve import PublisherKeys
-from pipeline.publish.publish_step import Outlet, PublishStep
+from pipeline.publish.publish_step import PublishStep
 from pipeline.publish.publisher import Publisher
 from pipeline.publish.sink import open_sink
 from pipeline.samples import find_model
 from pipeline.stage import StageThread
-from pipeline.supervisor import StreamSupervisor
+from pipeline.streams import Streams
 from pipeline.track.track_step import TrackStep
 
 _log = logging.getLogger("onpace.pipeline")
@@ -100,16 +97,15 @@ class Pipeline:
         live = all(plan.live for plan in plans)
         self._pace = RunPace(just_in_time=live and self.runtime.concurrent_runs == 1)
 
+        self._track = TrackStep({}, score_threshold=self.config.postprocess.score_threshold)
+        self.times = FrameTimes()
         # source -> decode
-        self.streams = {plan.stream_id: self._stream(plan) for plan in plans}
-        self._batcher.close()
-        self._track = TrackStep.open(
-            {plan.stream_id: plan.tracker for plan in plans},
-            score_threshold=self.config.postprocess.score_threshold,
-            new_track_score=self.config.track.new_track_score,
-        )
+        self.streams = Streams(self.config, self._batcher, self._track, self.times, on_failure=self._failed)
+        for section in self.config.streams:
+            self.streams.add(section)
+        if not self.config.dashboard.stay:
+            self._batcher.close()
         # track -> publish
-        self.times = FrameTimes(self.streams)
         self._publishing = self._publish_step()
         self._in_order = InOrder(self._publishing.deliver, producers=len(self.runtime.slots))
         self._publish = StageThread("publish", self._keep_publishing, on_failure=self._failed)
@@ -118,8 +114,9 @@ class Pipeline:
 
     def start(self) -> None:
         """Begin; returns at once."""
-        for thread in reversed(self._threads()):
+        for thread in (self._publish, *self._slots):
             thread.start()
+        self.streams.start()
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
         """Wait until every stream has ended and every result is out; return whether that is so."""
@@ -128,8 +125,8 @@ class Pipeline:
     def stop(self) -> None:
         """Ask every stream to end. What was received already is still inferred and published: ``wait`` for it."""
         self._stopping = True
-        for stream in self.streams.values():
-            stream.stop()
+        self.streams.stop()
+        self._batcher.close()
 
     def close(self) -> None:
         """Stop, give everything back. Closing twice is safe."""
@@ -150,7 +147,7 @@ class Pipeline:
 
     def status(self) -> list[StreamStatus]:
         """How every stream is doing now, in the order of the configuration."""
-        return self._watch.status(self.streams.values(), monotonic())
+        return self._watch.status(self.streams.values_now(), monotonic())
 
     def sinks_lost(self) -> dict[str, int]:
         """Sink address -> messages that the sink could not hand on."""
@@ -171,14 +168,7 @@ class Pipeline:
 
     def _threads(self) -> list[StageThread]:
         """Every thread, in the way of a frame."""
-        return [*self.streams.values(), *self._slots, self._publish]
-
-    def _stream(self, plan: StreamPlan) -> StreamSupervisor:
-        queue = self._batcher.add_stream(capacity=plan.queue_frames, policy=plan.policy, terms=plan.terms)
-        settings = KeepupSettings.from_section(self.config.keepup, plan.terms.deadline_seconds)
-        meter = StreamMeter(plan.stream_id, settings, live=plan.live)
-        busy = BusyClock(self.config.keepup.window)
-        return StreamSupervisor(plan, queue, meter, busy, on_failure=self._failed)
+        return [*self.streams.values_now(), *self._slots, self._publish]
 
     def _slot(self, number: int, slot: Slot) -> StageThread:
         post = self.config.postprocess
@@ -192,11 +182,11 @@ class Pipeline:
                 iou_threshold=post.iou_threshold,
                 max_detections=post.max_detections,
                 classes=post.classes,
-                least_score=self._track.least_score,
             ),
             self._watch.infer,
             self._watch.runs,
             self._pace,
+            self._track.limits,
         )
 
         def infer() -> None:
@@ -235,7 +225,7 @@ class Pipeline:
     def _publish_step(self) -> PublishStep:
         return PublishStep(
             self._publisher,
-            {stream_id: _outlet(stream) for stream_id, stream in self.streams.items()},
+            self.streams,
             self._track,
             self._watch.publish,
             self._batcher.time_to_publish,
@@ -257,7 +247,3 @@ class Pipeline:
             self.failure = self.failure or error
         self.stop()
         self._in_order.close()
-
-
-def _outlet(stream: StreamSupervisor) -> Outlet:
-    return Outlet(stream.meter, stream.plan.terms.deadline_seconds)

@@ -44,8 +44,13 @@ class StreamPlan:
     """Key of ``pipeline.track.TRACKERS``, or "off"."""
     terms: Terms
     """What it may ask for under overload."""
+    max_fps: float | None
+    """Frames a second that go on after decoding, at most; None: all."""
+    score_threshold: float
     section: StreamSection
-    """How it was configured, with what it left to the other sections filled in."""
+    """As it was configured."""
+    settled: StreamSection
+    """The same, with what it leaves to the other sections filled in."""
 
 
 def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
@@ -76,7 +81,10 @@ def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
         limits=CaptureLimits(max_pixels=config.decode.max_pixels, stall_seconds=_set(settled.read_timeout)),
         tracker=_set(settled.tracker),
         terms=_terms(settled, live),
-        section=settled,
+        max_fps=section.max_fps,
+        score_threshold=_set(settled.score_threshold),
+        section=section,
+        settled=settled,
     )
 
 
@@ -84,7 +92,7 @@ def _settled(section: StreamSection, config: Config) -> StreamSection:
     """Return ``section`` with each key that it leaves open taken from the section that is named for it."""
     general = {
         name: getattr(home, name)
-        for home in (config.source, config.decode, config.track, config.overload)
+        for home in (config.source, config.decode, config.postprocess, config.track, config.overload)
         for name in type(home).model_fields
         if name in StreamSection.model_fields and getattr(section, name) is None
     }

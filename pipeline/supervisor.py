@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
 
 from pipeline.bounded_queue import BoundedQueue
 from pipeline.capture import Capture, StreamContext
@@ -15,11 +19,24 @@ from pipeline.keep_trying import KeepTrying
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
 from pipeline.plan import StreamPlan
+from pipeline.rate_limit import RateLimit
 from pipeline.source.source import Source, open_source
 from pipeline.stage import StageThread
 
 _LIVE_LONG_ENOUGH_SECONDS = 10.0
 """A connection that held this long starts the ladder anew; a shorter one is flapping."""
+
+Wish = Literal["play", "pause", "stop"]
+
+
+@dataclass(slots=True)
+class History:
+    """What one stream's name stands for so far: subscribers tell old from new by it."""
+
+    epoch: int = 0
+    """Of the latest connection."""
+    frame_indices: Iterator[int] = field(default_factory=itertools.count)
+    """Counts the frames over all epochs."""
 
 
 class StreamSupervisor(StageThread):
@@ -33,15 +50,23 @@ class StreamSupervisor(StageThread):
         busy: BusyClock,
         *,
         on_failure: Callable[[BaseException], None],
+        history: History | None = None,
     ) -> None:
+        """``history``: what a stream of that name left behind; epochs and frame numbers go on from there."""
         super().__init__(f"source-{plan.stream_id}", self._supervise, on_failure=on_failure)
         self.plan = plan
         self.queue = queue
         self.busy = busy
         self.meter = meter
-        self._context = StreamContext(plan.stream_id, queue, meter, busy, plan.limits)
-        self._stopping = self._context.stopping
-        self._epoch = 0
+        self.history = history or History()
+        self.rate = RateLimit(plan.max_fps)
+        self._context = StreamContext(
+            plan.stream_id, queue, meter, busy, plan.limits, self.rate, frame_indices=self.history.frame_indices
+        )
+        self._stopping = self._context.stopping  # ends the present connection, whatever comes after it
+        self._wish: Wish = "play"
+        self._wished = threading.Condition()
+        self._plays = 0
         self._log = logging.getLogger(f"onpace.source.{plan.stream_id}")
         self._trying = KeepTrying(plan, self._stopping, self._log, self._waiting)
 
@@ -50,13 +75,54 @@ class StreamSupervisor(StageThread):
         """Why the stream was given up; None while it runs and after a proper end."""
         return self._trying.failed
 
+    @property
+    def paused(self) -> bool:
+        """Whether it was asked to pause."""
+        return self._wish == "pause"
+
     def stop(self) -> None:
         """Ask the stream to end; frames already queued stay."""
-        self._stopping.set()
+        self._ask("stop")
+
+    def pause(self) -> None:
+        """Ask the stream to leave its source until it is resumed; frames already queued stay."""
+        self._ask("pause")
+
+    def resume(self) -> None:
+        """End a pause: the source is opened anew, in a new epoch. Without a pause nothing happens."""
+        if self.paused:
+            self._ask("play")
+
+    def restart(self) -> None:
+        """Open the source anew, in a new epoch; ends a pause, too."""
+        self._ask("play")
+
+    def _ask(self, wish: Wish) -> None:
+        with self._wished:
+            if self._wish != "stop":
+                self._wish = wish
+                self._stopping.set()
+                self._wished.notify_all()
+
+    def _goes_on(self) -> bool:
+        """Wait while paused. Return whether there is anything to play."""
+        with self._wished:
+            if self._wish == "pause":
+                self.meter.connection("paused", monotonic())
+                self._log.info("paused")
+                self._wished.wait_for(lambda: self._wish != "pause")
+            if self._wish == "stop":
+                return False
+            self._stopping.clear()
+            return True
 
     def _supervise(self) -> None:
         try:
-            self._trying.run(self._play)
+            while self._goes_on():
+                self._plays = 0
+                self._trying.run(self._play)
+                if not self._stopping.is_set():
+                    break  # it ended by itself, or was given up
         finally:
             error_text = str(self.failed) if self.failed else ""
             cause = self.failed.cause if self.failed else None
@@ -66,13 +132,14 @@ class StreamSupervisor(StageThread):
 
     def _play(self) -> None:
         """One connection, from opening to its end. Raises SourceError."""
-        if not (self.plan.loop and self._epoch):  # a file that begins again was never away
+        if not (self.plan.loop and self._plays):  # a file that begins again was never away
             self.meter.connection("connecting", monotonic())
         source = open_source(self.plan.url, self.plan.options, self._stopping)
         try:
             info = source.open()
             self._check_size(info)
-            self._epoch += 1
+            self._plays += 1
+            self.history.epoch += 1
             decoder = open_decoder(info, self.plan.decode_threads, self.plan.limits.max_pixels)
             try:
                 self._capture(info, source, decoder)
@@ -89,11 +156,11 @@ class StreamSupervisor(StageThread):
         def first_picture() -> None:
             self._trying.delivering()
             self.meter.connection("live", monotonic())
-            again = self.plan.loop and self._epoch > 1  # a short file begins again many times a second
+            again = self.plan.loop and self._plays > 1  # a short file begins again many times a second
             level = logging.DEBUG if again else logging.INFO
-            self._log.log(level, "live: %s %s, epoch %d", info.codec, info.size, self._epoch)
+            self._log.log(level, "live: %s %s, epoch %d", info.codec, info.size, self.history.epoch)
 
-        capture = Capture(self._context, self._epoch, info, source, decoder, first_picture)
+        capture = Capture(self._context, self.history.epoch, info, source, decoder, first_picture)
         try:
             capture.play()
             if self.plan.loop and not capture.pictures and not self._stopping.is_set():

@@ -28,6 +28,7 @@ from pipeline.pipeline import Pipeline
 VERDICT_STYLES = {
     "keeping_up": "green",
     "ended": "dim",
+    "paused": "dim",
     "starting": "dim",
     "falling_behind": "yellow",
     "overloaded": "red",
@@ -47,7 +48,7 @@ def summarise(pipeline: Pipeline, duration_seconds: float, *, require_pace: bool
     """Return the summary of a finished pipeline, its exit code included."""
     statuses = pipeline.status()
     kept_pace = all(status.final.kept_pace for status in statuses)
-    streams_failed = any(stream.failed for stream in pipeline.streams.values())
+    streams_failed = any(stream.failed for stream in pipeline.streams.values_now())
     failed = pipeline.failure is not None or streams_failed or any(pipeline.sinks_lost().values())
     if failed:
         exit_code = exit_codes.FAILED
@@ -58,7 +59,7 @@ def summarise(pipeline: Pipeline, duration_seconds: float, *, require_pace: bool
     return {
         "onpace": onpace.__version__,
         "exit_code": exit_code,
-        "verdict": max((status.final.verdict for status in statuses), key=SEVERITY.index),
+        "verdict": max((status.final.verdict for status in statuses), key=SEVERITY.index, default="ended"),
         "kept_pace": kept_pace,
         "duration_seconds": round(duration_seconds, 3),
         "error": str(pipeline.failure) or type(pipeline.failure).__name__ if pipeline.failure else "",

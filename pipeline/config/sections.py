@@ -101,6 +101,9 @@ Transport = Literal["tcp", "udp"]
 TrackerName = Literal["off", "bytetrack", "ocsort"]
 
 
+MOST_STREAMS = 1024
+
+
 class Section(BaseModel):
     """A mapping of the file: unknown keys are errors."""
 
@@ -299,12 +302,16 @@ class StreamSection(Section):
     """As overload.weight, for this stream."""
     min_fps: Number | None = Field(None, ge=0.0, le=1000.0)
     """As overload.min_fps, for this stream."""
+    max_fps: Number | None = Field(None, ge=0.01, le=1000.0)
+    """Frames a second that are inferred at most. null: all that come."""
+    score_threshold: Number | None = Field(None, ge=0.0, le=1.0)
+    """As postprocess.score_threshold, for this stream."""
 
 
 class Config(Section):
     """One pipeline."""
 
-    streams: list[StreamSection] = Field(min_length=1, max_length=1024)
+    streams: list[StreamSection] = Field(min_length=1, max_length=MOST_STREAMS)
     """What is watched."""
     source: SourceSection = SourceSection()
     """How streams are opened and kept open; a stream may override some of it."""

@@ -14,10 +14,9 @@ from pipeline.dashboard.facts import ProcessFacts, StreamFacts, StreamList
 from pipeline.dashboard.feed import Feed
 from pipeline.dashboard.history import History
 from pipeline.dashboard.preview import Preview
-from pipeline.dashboard.watched import Watched
+from pipeline.dashboard.watched import Watched, WatchedStream
 from pipeline.errors import UrlError
 from pipeline.keepup.status import StreamStatus, process_status
-from pipeline.plan import StreamPlan
 from pipeline.publish.publish_step import status_message
 from pipeline.source.address import parse_address
 
@@ -89,9 +88,8 @@ class Dashboard:
             cause=worst.cause,
             ready=watched.failure is None and not watched.draining(),
         )
-        plans = {stream_id: stream.plan for stream_id, stream in watched.streams.items()}
-        facts = [stream_facts(plans[status.stream_id], status) for status in statuses if status.stream_id in plans]
-        return StreamList(process, facts)
+        known = ((watched.streams.get(status.stream_id), status) for status in statuses)
+        return StreamList(process, [stream_facts(stream, status) for stream, status in known if stream is not None])
 
     def _sample(self) -> None:
         """Keep the last minutes, whether or not somebody looks."""
@@ -123,17 +121,20 @@ class Dashboard:
         ]
 
 
-def stream_facts(plan: StreamPlan, status: StreamStatus) -> StreamFacts:
+def stream_facts(stream: WatchedStream, status: StreamStatus) -> StreamFacts:
     """Return what is answered about one stream."""
-    section = plan.section
+    plan = stream.plan
+    section = plan.settled
     return StreamFacts(
         id=plan.stream_id,
         url=parse_address(plan.url).redacted,
         live=plan.live,
-        paused=False,
+        paused=stream.paused,
         tracker=plan.tracker,
         deadline=None if section.deadline is None else format_duration(section.deadline),
         weight=section.weight or 1.0,
         min_fps=section.min_fps or 0.0,
+        max_fps=section.max_fps,
+        score_threshold=plan.score_threshold,
         status=status_message(status),
     )

@@ -24,6 +24,10 @@ class StreamFacts(Struct, frozen=True):
     """Share of the capacity, against the weights of the others."""
     min_fps: float
     """Frames a second that it gets before anything is shared out by weight."""
+    max_fps: float | None
+    """Frames a second that are inferred at most; null: all that come."""
+    score_threshold: float
+    """Detections that score less are left out, 0-1."""
     status: StatusMessage
     """As subscribers get it."""
 

@@ -14,6 +14,10 @@ class WatchedStream(Protocol):
 
     plan: StreamPlan
 
+    @property
+    def paused(self) -> bool:
+        """Whether it was asked to pause."""
+
 
 class Watched(Protocol):
     """A pipeline, as seen from the side. Everything may be asked from any thread, at any time."""

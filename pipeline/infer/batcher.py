@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from pipeline.bounded_queue import BoundedQueue, Policy
 from pipeline.clock import monotonic
+from pipeline.errors import StageError
 from pipeline.frame import Frame
 from pipeline.infer.batch import Batch
 from pipeline.infer.terms import Terms, TimeToPublish
@@ -49,16 +50,35 @@ class Batcher:
         self._turns = 0.0
         self._tickets = 0
         self._closed = False
+        self._ended = False
 
     def add_stream(self, *, capacity: int, policy: Policy, terms: Terms | None = None) -> BoundedQueue[Frame]:
-        """Return the queue that this stream's frames go into. Closing the queue ends the stream's part."""
+        """Return the queue that this stream's frames go into. Closing the queue ends the stream's part.
+
+        Raises StageError when it is too late: everything has been taken, and ``take`` said so.
+        """
         queue: BoundedQueue[Frame] = BoundedQueue(capacity, policy, lock=self._lock, filled=self._filled)
         with self._lock:
+            if self._ended:
+                raise StageError("all streams have ended, and no further one can be taken", stage="infer")
             self._streams.append(Waiting(queue, terms or Terms(), self.time_to_publish))
         return queue
 
+    def change_terms(self, queue: BoundedQueue[Frame], terms: Terms) -> None:
+        """Let a stream, known by its queue, have other terms from now on."""
+        with self._lock:
+            for stream in self._streams:
+                if stream.queue is queue:
+                    stream.change_terms(terms, monotonic())
+
+    def remove_stream(self, queue: BoundedQueue[Frame]) -> None:
+        """Forget a stream whose queue is closed and empty."""
+        with self._lock:
+            self._streams = [stream for stream in self._streams if stream.queue is not queue]
+            self._filled.notify_all()
+
     def close(self) -> None:
-        """No more streams will be added: ``take`` returns None once every queue is closed and empty."""
+        """End with the streams: ``take`` returns None once every queue is closed and empty."""
         with self._lock:
             self._closed = True
             self._filled.notify_all()
@@ -80,6 +100,7 @@ class Batcher:
                         break
                     self._filled.wait(deadline - now)
                 elif self._closed and not self._more_may_come():
+                    self._ended = True
                     self._filled.notify_all()
                     return None
                 else:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from engines.runtime import Slot, Tensors
 from pipeline.clock import monotonic
+from pipeline.detections import ScoreLimits
 from pipeline.errors import StageError
 from pipeline.frame import Frame
 from pipeline.infer.batch import Batch, FailedFrame, InferredFrame
@@ -38,10 +39,12 @@ class InferStep:
         busy: BusyClock,
         runs: BusyClock,
         pace: RunPace,
+        limits: Callable[[str], ScoreLimits | None] = lambda stream_id: None,
     ) -> None:
         """``busy`` counts the slots' work; ``runs`` the model's runs alone, of which there may be fewer at a time.
 
-        ``pace``, shared by all slots, says when to take the next frames.
+        ``pace``, shared by all slots, says when to take the next frames. ``limits`` says which scores of a stream
+        count; None: those of ``postprocess``.
         """
         self._slot = slot
         self._preprocess = preprocess
@@ -49,6 +52,7 @@ class InferStep:
         self._busy = busy
         self._runs = runs
         self._pace = pace
+        self._limits = limits
         self._failures = 0
 
     def run(self, batcher: Batcher, in_order: InOrder, taken: Callable[[Frame], None]) -> None:
@@ -119,7 +123,7 @@ class InferStep:
     ) -> None:
         begun = monotonic()
         try:
-            detections = self._postprocess(outputs, row, geometry)
+            detections = self._postprocess(outputs, row, geometry, self._limits(frame.stream_id))
         except Exception as error:
             batch.failed.append(FailedFrame(frame, "postprocess", f"{type(error).__name__}: {error}"))
             return

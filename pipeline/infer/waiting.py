@@ -42,6 +42,14 @@ class Waiting:
         self._standing_since: float | None = None
         self._shed_until = 0.0
 
+    def change_terms(self, terms: Terms, now: float) -> None:
+        """Have other terms from ``now`` on."""
+        if not terms.min_fps:
+            self.due_at = float("inf")
+        elif self.due_at == float("inf"):
+            self.due_at = now
+        self.terms = terms
+
     @staticmethod
     def next_of(streams: Sequence[Waiting], now: float) -> Waiting | None:
         """Return the stream that is to have the next frame; None when nothing waits."""

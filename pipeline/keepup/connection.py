@@ -8,7 +8,7 @@ from pipeline.errors import Cause
 from pipeline.keepup.cause import CauseLine, connection_cause
 from pipeline.publish.messages import Verdict
 
-State = Literal["connecting", "live", "waiting", "ended"]
+State = Literal["connecting", "live", "waiting", "paused", "ended"]
 
 LASTING = frozenset({Cause.UNAUTHORISED, Cause.NOT_FOUND, Cause.UNSUPPORTED})
 """Causes that do not pass by waiting: somebody has to do something."""
@@ -42,6 +42,9 @@ class Connection:
             self._cause, self.last_error = None, ""
             return made
         self.live_since = None
+        if state == "paused":  # it was asked for: what comes after it is no reconnection
+            self._was_live, self._down_since, self._cause, self.last_error = False, None, None, ""
+            return False
         if cause is not None or error:
             self._cause, self.last_error = cause, error
         if state == "waiting" and self._down_since is None:
@@ -52,8 +55,8 @@ class Connection:
         """Return what the connection alone decides; None while it is live, and pace is what matters."""
         if self.state == "live":
             return None
-        if self.state == "ended":
-            return "ended"
+        if self.state in ("ended", "paused"):
+            return self.state
         if self._down_since is None:
             return "reconnecting" if self._was_live else "starting"
         long = now - self._down_since >= self._offline_seconds

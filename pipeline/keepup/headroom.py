@@ -68,6 +68,7 @@ class Headroom:
         self._read = read
         self._samples: deque[_Sample] = deque()
         self._capacity: float | None = None
+        self._of: frozenset[str] = frozenset()
 
     def update(self, statuses: Sequence[StreamStatus], shared: Sequence[float], now: float) -> list[StreamStatus]:
         """Return ``statuses`` with ``headroom_streams`` filled in where it is known.
@@ -75,6 +76,10 @@ class Headroom:
         ``shared``: utilisation, 0-1, of each stage that all streams share. (Decoding has a thread a stream: only the
         processor bounds it.)
         """
+        ids = frozenset(status.stream_id for status in statuses)
+        if ids != self._of:  # what others published so far says nothing about these
+            self._of = ids
+            self._samples.clear()
         if not self._samples or now - self._samples[-1].at >= _STEP_SECONDS:
             self._sample(statuses, shared, now)
         demand = sum(status.cadence_fps or 0.0 for status in statuses)

@@ -110,6 +110,12 @@ class StreamMeter:
                 self._pictures = ""
             self._judge(now)
 
+    def judge_by(self, settings: KeepupSettings) -> None:
+        """Judge the pace by other settings from now on; its patience starts anew. The window stays as it is."""
+        with self._lock:
+            self._settings = settings
+            self._pace = Pace(settings)
+
     def pictured(self, state: PictureState, now: float) -> None:
         """What the connection's pictures show changed. Changes the verdict at once: whoever reports it was patient."""
         with self._lock:

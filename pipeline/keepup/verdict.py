@@ -33,6 +33,7 @@ _MOST_RELUCTANT = 8
 
 SEVERITY: tuple[Verdict, ...] = (
     "ended",
+    "paused",
     "keeping_up",
     "starting",
     "falling_behind",

@@ -13,7 +13,7 @@ STAGES = ("decode", "preprocess", "infer", "postprocess", "track", "publish")
 class FrameTimes:
     """Filled by the publish thread alone, a few microseconds a frame; read by whoever scrapes."""
 
-    def __init__(self, stream_ids: Iterable[str]) -> None:
+    def __init__(self, stream_ids: Iterable[str] = ()) -> None:
         ids = tuple(stream_ids)
         self.ages = {stream_id: Buckets(AGE_BOUNDS) for stream_id in ids}
         """From capture to publish."""
@@ -22,6 +22,16 @@ class FrameTimes:
         self.stages = {stage: Buckets(STAGE_BOUNDS) for stage in STAGES}
         """Being worked on, all streams together."""
         self._records = tuple(self.stages[stage].record for stage in STAGES)
+
+    def add(self, stream_id: str) -> None:
+        """One more stream. Whoever reads meanwhile sees the streams that were there."""
+        self.ages = {**self.ages, stream_id: Buckets(AGE_BOUNDS)}
+        self.waits = {**self.waits, stream_id: Buckets(AGE_BOUNDS)}
+
+    def forget(self, stream_id: str) -> None:
+        """A stream is gone: nothing of it will be recorded any more."""
+        self.ages = {name: buckets for name, buckets in self.ages.items() if name != stream_id}
+        self.waits = {name: buckets for name, buckets in self.waits.items() if name != stream_id}
 
     def record(
         self,

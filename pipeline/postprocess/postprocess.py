@@ -9,7 +9,7 @@ import numpy as np
 
 from engines.model_spec import ModelSpec
 from engines.runtime import Tensors
-from pipeline.detections import Detections
+from pipeline.detections import Detections, ScoreLimits
 from pipeline.errors import ConfigError
 from pipeline.letterbox import Letterbox
 from pipeline.postprocess.head import Candidates, Head
@@ -44,22 +44,26 @@ class Postprocess:
         self._every_class = every_class
         self._max_candidates = max_candidates
         self._head = head
-        self._score_threshold = score_threshold
-        self._least_score = score_threshold if least_score is None else min(least_score, score_threshold)
+        least = score_threshold if least_score is None else min(least_score, score_threshold)
+        self._limits = ScoreLimits(score_threshold, least)
         self._iou_threshold = iou_threshold
         self._max_detections = max_detections
         self._has_nms = spec.has_nms
         self._wanted = None if classes is None else wanted_class_ids(spec, classes)
 
-    def __call__(self, outputs: Tensors, row: int, geometry: Letterbox) -> Detections:
+    def __call__(
+        self, outputs: Tensors, row: int, geometry: Letterbox, limits: ScoreLimits | None = None
+    ) -> Detections:
         """Return picture ``row`` of the batch: best score first, in upright source pixels, clipped to the picture.
 
-        Boxes that lie in the padding alone are left out. Raises RunError for outputs that are not numbers.
+        Boxes that lie in the padding alone are left out. ``limits``: the scores that count for this picture, where they
+        are not everybody's. Raises RunError for outputs that are not numbers.
         """
-        found = self._wanted_of(self._read(outputs, row))
+        limits = limits or self._limits
+        found = self._wanted_of(self._read(outputs, row, limits.least))
         if len(found.scores) == 0:
             return Detections.empty()
-        capped = int(np.count_nonzero(found.scores >= self._score_threshold)) > self._max_candidates
+        capped = int(np.count_nonzero(found.scores >= limits.publish)) > self._max_candidates
         found = _strongest(found, self._max_candidates)
         if self._has_nms:
             stay = np.argsort(-found.scores, kind="stable")
@@ -75,11 +79,11 @@ class Postprocess:
             xyxy=xyxy[:most],
             scores=found.scores[stay[:most]],
             class_ids=found.class_ids[stay[:most]],
-            truncated=capped or bool((left_out >= self._score_threshold).any()),
+            truncated=capped or bool((left_out >= limits.publish).any()),
         )
 
-    def _read(self, outputs: Tensors, row: int) -> Candidates:
-        return self._head.read(outputs, row, self._least_score, every_class=self._every_class)
+    def _read(self, outputs: Tensors, row: int, least_score: float) -> Candidates:
+        return self._head.read(outputs, row, least_score, every_class=self._every_class)
 
     def _wanted_of(self, found: Candidates) -> Candidates:
         if self._wanted is None:

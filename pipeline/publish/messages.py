@@ -31,6 +31,7 @@ Verdict = Literal[
     "ended",
     "frozen",
     "black",
+    "paused",
 ]
 
 
@@ -118,7 +119,7 @@ class StatusMessage(Struct, frozen=True, tag="status", tag_field="kind", gc=Fals
     cause: str
     """The stage in the way and the evidence for it, one line; empty while all is well."""
     state: str
-    """Connection: "connecting", "live", "waiting", "ended"."""
+    """Connection: "connecting", "live", "waiting", "paused", "ended"."""
     received: int
     published: int
     in_flight: int

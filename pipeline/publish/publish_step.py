@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from pipeline.clock import monotonic
 from pipeline.frame import Frame
@@ -30,13 +31,26 @@ class Outlet:
     """Frames older than this, from capture, are dropped instead of published."""
 
 
+class Outlets(Protocol):
+    """The streams, as their results see them."""
+
+    def outlet(self, stream_id: str) -> Outlet:
+        """Return what a stream's results pass on their way out."""
+
+    def departing(self) -> Sequence[str]:
+        """Return the streams that were removed and have nothing in flight any more."""
+
+    def forget(self, stream_id: str) -> None:
+        """Let such a stream go."""
+
+
 class PublishStep:
     """The last stage: ``deliver`` sends results out as they come, ``run`` keeps time beside it."""
 
     def __init__(
         self,
         publisher: Publisher,
-        outlets: Mapping[str, Outlet],
+        outlets: Outlets,
         track: TrackStep,
         busy: BusyClock,
         time_to_publish: TimeToPublish,
@@ -71,6 +85,7 @@ class PublishStep:
                 self._tick()
                 if finished(_TICK_SECONDS):
                     break
+            self._let_go()
             self._publish_status()
         finally:
             self.ticked_at = None
@@ -81,10 +96,10 @@ class PublishStep:
         """Track and publish one batch, called in the order of tickets: every frame of it leaves, or is dropped."""
         started = monotonic()
         for failed in batch.failed:
-            meter = self._outlets[failed.frame.stream_id].meter
+            meter = self._outlets.outlet(failed.frame.stream_id).meter
             meter.dropped("infer", failed.stage, "failed", monotonic())
         for inferred in batch.inferred:
-            self._outlets[inferred.frame.stream_id].meter.ledger.move("infer", "publish")
+            self._outlets.outlet(inferred.frame.stream_id).meter.ledger.move("infer", "publish")
         tracked_frames = self._track(batch.inferred)
         with self._publishing:
             for tracked in tracked_frames:
@@ -95,7 +110,7 @@ class PublishStep:
 
     def _publish_frame(self, tracked: TrackedFrame) -> None:
         inferred, frame = tracked.inferred, tracked.inferred.frame
-        outlet = self._outlets[frame.stream_id]
+        outlet = self._outlets.outlet(frame.stream_id)
         meter = outlet.meter
         now = monotonic()
         if outlet.deadline_seconds is not None and now - frame.captured_at > outlet.deadline_seconds:
@@ -130,11 +145,24 @@ class PublishStep:
 
     def _tick(self) -> None:
         now = self.ticked_at = monotonic()
+        self._let_go()
         if now >= self._next_status:
             self._next_status = now + self._status_interval_seconds
             self._publish_status()
         with self._publishing:
             self._publisher.tick()
+
+    def _let_go(self) -> None:
+        """Send the last status of every stream that was removed, once its last frame has left."""
+        departing = self._outlets.departing()
+        if not departing:
+            return
+        messages = [status_message(status) for status in self._status() if status.stream_id in departing]
+        with self._publishing:
+            for message in messages:
+                self._publisher.publish_status(message)
+            for stream_id in departing:
+                self._outlets.forget(stream_id)
 
     def _publish_status(self) -> None:
         messages = [status_message(status) for status in self._status()]

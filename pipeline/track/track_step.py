@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.clock import monotonic
-from pipeline.detections import Detections
+from pipeline.detections import Detections, ScoreLimits
 from pipeline.infer.batch import InferredFrame
 from pipeline.track.tracker import CONFIRMED, Tracker, Tracks, fit_scores, open_tracker, update_many
 
@@ -26,12 +26,16 @@ class TrackedFrame:
 
 
 class TrackStep:
-    """Feeds frames to the trackers of their streams. Passive and not thread-safe."""
+    """Feeds frames to the trackers of their streams. Passive; one thread at a time may call it.
+
+    Streams come and go meanwhile, from other threads: each before its first frame, and after its last.
+    """
 
     def __init__(self, trackers: Mapping[str, Tracker], *, score_threshold: float) -> None:
         """``trackers``: stream id -> its tracker; streams that are not tracked are not in it."""
         self._trackers = dict(trackers)
         self._score_threshold = score_threshold
+        self._limits: dict[str, ScoreLimits] = {}
         self._epochs: dict[str, int] = {}
 
     @classmethod
@@ -45,6 +49,27 @@ class TrackStep:
             if name != "off"
         }
         return cls(trackers, score_threshold=score_threshold)
+
+    def add(self, stream_id: str, name: str, score_threshold: float, new_track_score: float | None = None) -> None:
+        """Take in one more stream, with a threshold of its own and a tracker by its name ("off": none)."""
+        if name != "off":
+            self._trackers[stream_id] = open_tracker(name, **fit_scores(name, score_threshold, new_track_score))
+        self.change_threshold(stream_id, score_threshold)
+
+    def change_threshold(self, stream_id: str, score_threshold: float) -> None:
+        """Publish what reaches another score. The tracker keeps the scores that it was opened with."""
+        tracker = self._trackers.get(stream_id)
+        least = score_threshold if tracker is None else min(score_threshold, tracker.least_score)
+        self._limits[stream_id] = ScoreLimits(score_threshold, least)
+
+    def forget(self, stream_id: str) -> None:
+        """A stream is gone: no frame of it will come any more."""
+        for known in (self._trackers, self._limits, self._epochs):
+            known.pop(stream_id, None)
+
+    def limits(self, stream_id: str) -> ScoreLimits:
+        """Return which scores of a stream are of use. Thread-safe."""
+        return self._limits.get(stream_id) or ScoreLimits(self._score_threshold, self.least_score)
 
     @property
     def least_score(self) -> float:
@@ -70,7 +95,9 @@ class TrackStep:
             seconds = monotonic() - started
             for inferred in together:
                 tracks = tracks_of.get(inferred.frame.stream_id)
-                found, tracks = _publishable(inferred.detections, tracks, self._score_threshold)
+                limit = self._limits.get(inferred.frame.stream_id)
+                threshold = self._score_threshold if limit is None else limit.publish
+                found, tracks = _publishable(inferred.detections, tracks, threshold)
                 yield TrackedFrame(replace(inferred, detections=found), tracks, 0.0 if tracks is None else seconds)
 
     def _begin_epoch(self, stream_id: str, epoch: int) -> None:

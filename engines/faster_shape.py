@@ -18,6 +18,9 @@ _WIDE_MUST_GAIN = 1.1
 _WIDE_MUST_GAIN_LIVE = 1.15
 """Where latency counts, one wide run must still be so much shorter than one narrow run: it costs capacity."""
 
+_TOO_SHORT_SECONDS = 0.0005
+"""A run that is over sooner has ended before another thread is awake to help with it."""
+
 
 def faster_shape(
     narrow: Sequence[Run], wide: Run, *, latency_counts: bool = False, budget_seconds: float = BUDGET_SECONDS
@@ -33,6 +36,8 @@ def faster_shape(
         narrow_rates.append(rate_together(narrow, turn_seconds))
         wide_rates.append(rate_together([wide], turn_seconds))
     narrow_rate, wide_rate = sorted(narrow_rates)[_TURNS // 2], sorted(wide_rates)[_TURNS // 2]
+    if len(narrow) / narrow_rate < _TOO_SHORT_SECONDS:
+        return "throughput", f"runs of {1000 * len(narrow) / narrow_rate:.2g} ms are too short to share"
     if latency_counts:
         narrow_ms, wide_ms = 1000 * len(narrow) / narrow_rate, 1000 / wide_rate
         short: Shape = "latency" if narrow_ms > _WIDE_MUST_GAIN_LIVE * wide_ms else "throughput"

@@ -53,6 +53,13 @@ def test_one_live_stream_gets_short_runs_unless_they_gain_little():
     assert faster_shape([runs[30]] * 2, runs[30], latency_counts=True, budget_seconds=0.6)[0] == "throughput"
 
 
+def test_runs_too_short_to_share_stay_narrow():
+    slow, fast = (lambda _: time.sleep(0.0001)), (lambda _: None)
+    shape, why = faster_shape([slow, slow], fast, budget_seconds=0.3)
+    assert shape == "throughput"
+    assert "too short" in why
+
+
 def test_failure_while_measuring_is_raised():
     def fail(batch_size):
         raise RuntimeError("no memory")

@@ -225,7 +225,7 @@ class KeepupSection(Section):
     window: Duration = Field(5.0, ge=0.5, le=600.0)
     """The time that rates, ages and verdicts look back over."""
     hysteresis: Duration = Field(2.0, ge=0.0, le=600.0)
-    """How long a new verdict must hold before it is given."""
+    """Within this time a plain change of pace shows; what is shorter does not show."""
     tolerance: Number = Field(0.02, ge=0.0, le=0.5)
     """Share of the frames that may be dropped by a stream that still counts as keeping up."""
     max_age: Duration = Field(1.0, ge=0.001, le=3600.0)

@@ -15,6 +15,8 @@ BUSY = 0.85
 """Utilisation from which a stage counts as used up: with waiting in between, few get higher."""
 _FULL = 0.75
 _SLOWER = 0.8
+_CLOCK_SUSPECT_SECONDS = 2.0
+"""Cameras and networks that hold pictures for longer are rarer than cameras whose clock is wrong."""
 
 PHRASES: dict[Cause, str] = {
     Cause.REFUSED: "connection refused",
@@ -86,7 +88,8 @@ def pace_cause(loads: Sequence[StageLoad], evidence: Evidence, settings: KeepupS
         return CauseLine(stage.stage, f"{stage.stage} is the limit: {load_line(stage)}{rates}")
     upstream = _transport_seconds(evidence)
     if upstream is not None and upstream > max(0.5 * settings.max_age_seconds, (evidence.age_p95 or 0.0) / 2):
-        return CauseLine("camera", f"frames reach us {upstream:.2f} s after capture (camera or network){rates}")
+        where = "camera or network" if upstream < _CLOCK_SUSPECT_SECONDS else "camera, network, or its clock is behind"
+        return CauseLine("camera", f"frames reach us {upstream:.2f} s after capture ({where}){rates}")
     if stage is not None:
         text = f"{stage.stage} waits, though not for its own work: {load_line(stage)} (CPU taken by others?){rates}"
         return CauseLine(stage.stage, text)

@@ -15,47 +15,11 @@ from pipeline.keepup.histogram import Histogram, merged
 from pipeline.keepup.ledger import Ledger, LedgerSnapshot, Place
 from pipeline.keepup.load import StageLoad
 from pipeline.keepup.picture_watch import PictureState
-from pipeline.keepup.settings import LONG_WINDOWS, OVERLOAD_REASONS, KeepupSettings
+from pipeline.keepup.settings import OVERLOAD_REASONS, KeepupSettings
 from pipeline.keepup.status import LifetimeFigures, StreamStatus, final_verdict
-from pipeline.keepup.verdict import Measurement, Pace, age_growth
-from pipeline.keepup.window import Ring
+from pipeline.keepup.tally import SubWindow, Tally
+from pipeline.keepup.verdict import Pace
 from pipeline.publish.messages import AgePercentiles, Verdict
-
-
-class _Slot:
-    """What happened in one sub-window."""
-
-    __slots__ = (
-        "ages",
-        "excused",
-        "late",
-        "nearly_late",
-        "published",
-        "published_before",
-        "received",
-        "services",
-        "shed",
-        "shed_first",
-        "shed_last",
-        "waits",
-    )
-
-    def __init__(self, published_before: float | None) -> None:
-        self.published_before = published_before
-        """When the last frame before this sub-window was published."""
-        self.received = self.published = self.shed = self.excused = 0
-        self.late = self.nearly_late = 0
-        self.shed_first = self.shed_last = 0.0
-        self.ages = Histogram()
-        self.waits = Histogram()
-        self.services = Histogram()
-
-
-class _LongSlot:
-    __slots__ = ("due", "shed")
-
-    def __init__(self) -> None:
-        self.due = self.shed = 0
 
 
 class StreamMeter:
@@ -75,13 +39,9 @@ class StreamMeter:
         self._connection = Connection(settings.offline_seconds)
         self._cadence = Cadence(settings.window_seconds, settings.stall_seconds)
         self._usual = Histogram()
-        self._last_published: float | None = None
-        self._ring: Ring[_Slot] = Ring(settings.window_seconds, lambda: _Slot(self._last_published), retire=self._keep)
-        self._long_ring: Ring[_LongSlot] = Ring(LONG_WINDOWS * settings.window_seconds, _LongSlot)
+        self._tally = Tally(settings)
         self._pace = Pace(settings)
         self._judge_at = float("-inf")
-        self._ages, self._waits, self._services = Histogram(), Histogram(), Histogram()
-        self._longest_service = 0.0
         self._capture_clock: CaptureClock | None = None
         self._first_ever: float | None = None
         self._last_ever = self._last_arrival = 0.0
@@ -100,12 +60,10 @@ class StreamMeter:
             if self._connection.report(state, now, cause=cause, error=error):
                 # Another connection may be another picture size and rate: what was measured before says nothing now.
                 self._cadence.restart()
-                self._ring.clear()
-                self._long_ring.clear()
+                self._tally.restart()
                 self._pace = Pace(self._settings)
                 self._first_arrival = None
                 self._starting = True
-                self._last_published = None
                 self._waiting_since = now if self._open else None
                 self._pictures = ""
             self._judge(now)
@@ -135,8 +93,7 @@ class StreamMeter:
             if self._waiting_since is None:
                 self._waiting_since = received_at
             self._cadence.arrived(received_at)
-            self._ring.at(received_at).received += 1
-            self._long_ring.at(received_at).due += 1
+            self._tally.received(received_at)
             if received_at >= self._judge_at:
                 self._judge(received_at)
 
@@ -147,16 +104,7 @@ class StreamMeter:
         """
         self.ledger.drop(place, stage, reason, frames)
         with self._lock:
-            slot = self._ring.at(now)
-            if reason in OVERLOAD_REASONS:
-                if not slot.shed:
-                    slot.shed_first = now
-                slot.shed += frames
-                slot.shed_last = now
-                self._long_ring.at(now).shed += frames
-            else:
-                slot.excused += frames
-                self._long_ring.at(now).due -= frames
+            (self._tally.shed if reason in OVERLOAD_REASONS else self._tally.excused)(now, frames)
             self._open -= frames
             self._last_drop = (stage, reason)
             if now >= self._judge_at:
@@ -177,19 +125,9 @@ class StreamMeter:
         """
         self.ledger.publish()
         with self._lock:
-            slot = self._ring.at(now)
-            slot.published += 1
-            limit = self._settings.max_age_seconds
-            if age_seconds > 0.9 * limit:
-                slot.nearly_late += 1
-                slot.late += age_seconds > limit
-            slot.ages.record(age_seconds)
-            slot.waits.record(wait_seconds)
-            slot.services.record(service_seconds)
-            if service_seconds > self._longest_service:
-                self._longest_service = service_seconds
+            self._tally.published(now, age_seconds, wait_seconds, service_seconds)
             self._capture_clock = capture_clock
-            self._last_published = self._last_ever = now
+            self._last_ever = now
             self._open -= 1
             self._waiting_since = now if self._open else None
             if now >= self._judge_at:
@@ -200,14 +138,12 @@ class StreamMeter:
         counts = self.ledger.snapshot()
         with self._lock:
             self._judge(now)
-            slots = [slot for _, slot in self._ring.recent(now)]
+            slots = self._tally.window(now)
             ages = merged(slot.ages for slot in slots)
             evidence = self._evidence(now, slots, ages)
             line = self._cause(now, loads, evidence)
-            due = sum(slot.received - slot.excused for slot in slots)
-            published = sum(slot.published for slot in slots)
             verdict, since = self._shown
-            lifetime = self._lifetime(counts, slots, ages)
+            lifetime = self._lifetime(counts, slots)
             return StreamStatus(
                 stream_id=self.stream_id,
                 live=self.live,
@@ -218,7 +154,7 @@ class StreamMeter:
                 cause_stage=line.stage,
                 cadence_fps=evidence.cadence_fps,
                 published_fps=evidence.published_fps,
-                published_share=min(1.0, published / due) if due > 0 else None,
+                published_share=self._tally.published_share(slots),
                 age_seconds=_percentiles(ages),
                 wait_seconds_p95=evidence.wait_p95,
                 service_seconds_p95=evidence.service_p95,
@@ -238,14 +174,14 @@ class StreamMeter:
             )
 
     def _judge(self, now: float) -> None:
-        self._judge_at = now + self._ring.part_seconds
+        self._judge_at = now + self._tally.part_seconds
         verdict = self._connection.verdict(now)
         if verdict is None:
             cadence = self._cadence.fps(now)
             if cadence:
                 self._usual.record(1.0 / cadence)
             stall = self._stall((), now)
-            measurement = self._measurement(now, cadence) if self.live else None
+            measurement = self._tally.measure(now, cadence, self._first_arrival or 0.0) if self.live else None
             verdict = self._pace.update(measurement, stalled=stall is not None, now=now)
             self._starting = self._starting and self._is_starting(now, cadence)
             if self._starting and verdict != "stalled":
@@ -257,22 +193,23 @@ class StreamMeter:
 
     def _is_starting(self, now: float, cadence: float | None) -> bool:
         if not self.live:
-            return self._last_published is None
+            return self._tally.last_published is None
         if self._first_arrival is None or cadence is None:
             return True
         seconds = now - self._first_arrival
         patience, window = self._settings.hysteresis_seconds, self._settings.window_seconds
         if seconds < patience or (self._pace.undecided and seconds < window + patience):
             return True
-        return self._last_published is None and seconds < window
+        return self._tally.last_published is None and seconds < window
 
     def _stall(self, loads: Sequence[StageLoad], now: float) -> CauseLine | None:
         """Return why nothing moves, or None while frames flow."""
         bound = self._cadence.stall_bound()
         if self._waiting_since is not None:
             stuck = now - self._waiting_since
-            # A model may take seconds a frame and still be at work: then several of its frames are the measure.
-            if stuck > max(bound, self._settings.window_seconds, 4 * self._longest_service):
+            # A model may take seconds a frame and still be at work, and overloaded streams wait for their turn.
+            patience = max(4 * self._tally.longest_service, 4 * self._tally.usual_gap)
+            if stuck > max(bound if self.live else self._settings.window_seconds, patience):
                 return (
                     causes.stuck_cause(loads, stuck) if self._open else causes.given_up_cause(*self._last_drop, stuck)
                 )
@@ -282,79 +219,21 @@ class StreamMeter:
         if silent is None:
             since = self._connection.live_since
             silent = 0.0 if since is None else now - since
-        if not self.live and self._last_published is not None:
+        if not self.live and self._tally.last_published is not None:
             # A source that waits for us delivers nothing while we work.
-            silent = min(silent, now - self._last_published)
+            silent = min(silent, now - self._tally.last_published)
         return causes.silent_cause(silent, live=self.live) if silent > bound else None
 
-    def _measurement(self, now: float, cadence: float | None) -> Measurement:
-        slots = self._ring.recent(now)
-        received = published = shed = excused = late = nearly_late = 0
-        first_shed = last_shed = 0.0
-        waited, waits = 0.0, 0
-        recently = now - self._settings.window_seconds / 3
-        ages: list[tuple[float, float]] = []
-        for start, slot in slots:
-            received += slot.received
-            excused += slot.excused
-            published += slot.published
-            late += slot.late
-            nearly_late += slot.nearly_late
-            if slot.shed:
-                first_shed = first_shed if shed else slot.shed_first
-                last_shed = slot.shed_last
-                shed += slot.shed
-            if slot.ages.count:
-                ages.append((start, slot.ages.total / slot.ages.count))
-                if start >= recently:
-                    waited += slot.waits.total
-                    waits += slot.waits.count
-        grown, over = age_growth(ages)
-        long_slots = [slot for _, slot in self._long_ring.recent(now)]
-        long_due = sum(slot.due for slot in long_slots)
-        missing = (self._first_arrival or 0.0) - self._long_ring.reach(now)
-        if cadence and missing > 0:
-            long_due += int(missing * cadence)
-        return Measurement(
-            received=received,
-            published=published,
-            shed=shed,
-            excused=excused,
-            shed_span_seconds=last_shed - first_shed,
-            long_shed=sum(slot.shed for slot in long_slots),
-            long_due=long_due,
-            late_share=late / published if published else 0.0,
-            nearly_late_share=nearly_late / published if published else 0.0,
-            age_growth_seconds=grown,
-            age_growth_over_seconds=over,
-            recent_wait_seconds=waited / waits if waits else 0.0,
-            frame_interval_seconds=1.0 / cadence if cadence else 0.0,
-        )
-
-    def _evidence(self, now: float, slots: Sequence[_Slot], ages: Histogram) -> Evidence:
+    def _evidence(self, now: float, slots: Sequence[SubWindow], ages: Histogram) -> Evidence:
         usual_interval = self._usual.percentile(50)
         return Evidence(
             cadence_fps=self._cadence.fps(now),
             usual_fps=1.0 / usual_interval if usual_interval else None,
-            published_fps=self._published_fps(now, slots),
+            published_fps=self._tally.published_fps(slots, now, self._first_arrival),
             age_p95=ages.percentile(95),
             wait_p95=merged(slot.waits for slot in slots).percentile(95),
             service_p95=merged(slot.services for slot in slots).percentile(95),
         )
-
-    def _published_fps(self, now: float, slots: Sequence[_Slot]) -> float | None:
-        """Return frames over the time since the last one before the window, so that its edges cut no interval."""
-        frames = sum(slot.published for slot in slots)
-        if self._first_arrival is None or now <= self._first_arrival:
-            return None
-        if not frames or self._last_published is None:
-            return 0.0
-        before = slots[0].published_before
-        seconds = self._last_published - (self._first_arrival if before is None else before)
-        silence = now - self._last_published
-        if silence > 2 * seconds / frames:
-            seconds += silence
-        return frames / seconds if seconds > 0 else None
 
     def _cause(self, now: float, loads: Sequence[StageLoad], evidence: Evidence) -> CauseLine:
         verdict = self._shown[0]
@@ -370,23 +249,18 @@ class StreamMeter:
             return causes.slow_camera_cause(evidence)
         return ALL_IS_WELL
 
-    def _keep(self, slot: _Slot) -> None:
-        self._ages.merge(slot.ages)
-        self._waits.merge(slot.waits)
-        self._services.merge(slot.services)
-
-    def _lifetime(self, counts: LedgerSnapshot, slots: Sequence[_Slot], ages: Histogram) -> LifetimeFigures:
-        """Return the figures of the whole life: what left the window, and what is in it."""
+    def _lifetime(self, counts: LedgerSnapshot, slots: Sequence[SubWindow]) -> LifetimeFigures:
         seconds = arriving = None
         if self._first_ever is not None:
             seconds, arriving = self._last_ever - self._first_ever, self._last_arrival - self._first_ever
+        ages, waits, services = self._tally.lifetime(slots)
         return LifetimeFigures(
             seconds=seconds,
             received_fps=(counts.received - 1) / arriving if arriving else None,
             published_fps=counts.published / seconds if seconds else None,
-            age_seconds=_percentiles(merged((self._ages, ages))),
-            wait_seconds_p95=merged((self._waits, *(slot.waits for slot in slots))).percentile(95),
-            service_seconds_p95=merged((self._services, *(slot.services for slot in slots))).percentile(95),
+            age_seconds=_percentiles(ages),
+            wait_seconds_p95=waits.percentile(95),
+            service_seconds_p95=services.percentile(95),
         )
 
 

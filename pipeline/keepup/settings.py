@@ -26,7 +26,7 @@ class KeepupSettings:
     window_seconds: float = 5.0
     """Rates, ages and shares are of the last so many seconds. Above 0."""
     hysteresis_seconds: float = 2.0
-    """A condition must hold this long before the verdict says so, or stops saying so. 0 or more."""
+    """A plain change of pace shows within this time; what is shorter does not show. 0 or more."""
     tolerance: float = 0.02
     """Share of frames, 0-1, that may be late or lost to overload while the stream still counts as keeping up."""
     max_age_seconds: float = 1.0
@@ -43,6 +43,11 @@ class KeepupSettings:
             raise ValueError(f"hysteresis_seconds must be at least 0, got {self.hysteresis_seconds}")
         if not 0 <= self.tolerance <= 0.5:
             raise ValueError(f"tolerance must be 0 to 0.5, got {self.tolerance}")
+
+    @property
+    def recent_seconds(self) -> float:
+        """The newest part of the window, from which plain changes are believed: the hysteresis, less reaction time."""
+        return min(self.window_seconds, max(0.75 * self.hysteresis_seconds, 2 * self.window_seconds / SUB_WINDOWS))
 
     @classmethod
     def from_section(cls, section: KeepupSection, deadline_seconds: float | None = None) -> KeepupSettings:

@@ -60,7 +60,8 @@ class StreamStatus:
     cadence_fps: float | None
     published_fps: float | None
     published_share: float | None
-    """Of the frames that were due over the window (received, and not damaged or dropped on purpose), 0-1."""
+    """Keep-up, 0-1: of the frames whose fate was decided over the window, or that a growing backlog owes, the share
+    that was published. Frames dropped for other reasons than overload are left out."""
     age_seconds: AgePercentiles
     wait_seconds_p95: float | None
     service_seconds_p95: float | None

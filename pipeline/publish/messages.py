@@ -139,6 +139,8 @@ class StatusMessage(Struct, frozen=True, tag="status", tag_field="kind", gc=Fals
     """The next status comes within this time: three missed in a row mean that the publisher is gone."""
     headroom_streams: float | None = None
     """How many more cameras like this one would fit; below 0: so many too many. None while unknown, and for files."""
+    published_share: float | None = None
+    """Keep-up, 0-1: of the frames whose fate was decided in the last seconds, the share that was published."""
 
 
 Message = DetectionsMessage | StatusMessage

@@ -196,4 +196,5 @@ def status_message(status: StreamStatus) -> StatusMessage:
         reconnects=status.reconnects,
         last_error=status.last_error,
         headroom_streams=status.headroom_streams,
+        published_share=status.published_share,
     )

@@ -41,7 +41,8 @@ def test_fields_of_a_later_release_are_ignored(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(golden_messages()))
-def test_what_is_sent_today_is_byte_for_byte_the_golden_message(name: str) -> None:
-    message = golden_messages()[name]
-    assert msgspec.msgpack.encode(message) == (FOLDER / f"v1_{name}.msgpack").read_bytes()
-    assert json.loads(msgspec.json.encode(message)) == json.loads((FOLDER / f"v1_{name}.json").read_bytes())
+def test_what_is_sent_today_is_the_golden_message_and_new_fields_come_last(name: str) -> None:
+    today = msgspec.msgpack.decode(msgspec.msgpack.encode(golden_messages()[name]))
+    golden = msgspec.msgpack.decode((FOLDER / f"v1_{name}.msgpack").read_bytes())
+    assert list(today.items())[: len(golden)] == list(golden.items())
+    assert json.loads((FOLDER / f"v1_{name}.json").read_bytes()) == json.loads(msgspec.json.encode(golden))

@@ -1,21 +1,31 @@
-"""A camera, a bounded queue and a detector on a simulated clock: the truth that the meter is held against.
+"""A camera, its queue and a detector on a simulated clock: the truth that the meter is held against.
 
-Frames arrive at scripted times, are decoded in no time, wait in a queue that drops its oldest, and are worked on by so
-many workers. Everything that happens is known, and nothing depends on the machine.
+Frames arrive at scripted times, are decoded in no time, wait in the pipeline's own queue under its own policy, and are
+worked on by so many workers. Everything that happens is known, and nothing depends on the machine.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+from pipeline.bounded_queue import BoundedQueue
+from pipeline.infer.terms import Terms, TimeToPublish
+from pipeline.infer.waiting import Waiting
 from pipeline.keepup.load import BusyClock, StageLoad
 from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.settings import KeepupSettings
 from pipeline.keepup.status import StreamStatus
+
+
+class Arrival(NamedTuple):
+    """What the policy needs to know of a frame, in seconds of the meter's clock."""
+
+    received_at: float
+    captured_at: float
 
 
 @dataclass
@@ -69,12 +79,14 @@ def simulate(
     status_every: float = 0.25,
     epoch: float = 0.0,
     transport: Callable[[float], float] = lambda _: 0.0,
+    sheds: bool = True,
 ) -> Truth:
     """Run it. ``service(now)`` is the detector's time for a frame; ``transport(now)`` a frame's age when it arrives.
 
-    ``epoch`` moves the monotonic clock's origin: nothing may depend on it.
+    ``epoch`` moves the monotonic clock's origin: nothing may depend on it. Without ``sheds`` frames are taken in order,
+    however long the queue stands.
     """
-    run = _Run(settings or KeepupSettings(), service, transport, queue_frames, workers, epoch)
+    run = _Run(settings or KeepupSettings(), service, transport, queue_frames, workers, epoch, sheds)
     for at in arrivals:
         run.plan(at, run.frame, at)
     for tick in range(1, int(until / status_every) + 1):
@@ -92,13 +104,16 @@ class _Run:
         queue_frames: int,
         workers: int,
         epoch: float,
+        sheds: bool,
     ) -> None:
         self.meter = StreamMeter("sim", settings, live=True)
         self.truth = Truth(self.meter)
         self.busy = BusyClock(settings.window_seconds, workers=workers)
         self.service, self.transport = service, transport
-        self.queue_frames, self.workers, self.epoch = queue_frames, workers, epoch
-        self.waiting: deque[float] = deque()
+        self.workers, self.epoch, self.sheds = workers, epoch, sheds
+        self.queue: BoundedQueue[Any] = BoundedQueue(queue_frames, "drop_oldest")
+        self.waiting = Waiting(self.queue, Terms(), TimeToPublish())
+        self.max_age_seconds = settings.max_age_seconds
         self.free = workers
         self.order = itertools.count()
         self.events: list[tuple[float, int, Callable[..., None], tuple[float, ...]]] = []
@@ -111,20 +126,33 @@ class _Run:
         while self.events and self.events[0][0] <= end:
             now, _, action, details = heapq.heappop(self.events)
             action(now, *details)
-            while self.free and self.waiting:
-                self.free -= 1
-                self.meter.ledger.move("queue", "infer")
-                self.plan(now + self.service(now), self.done, self.waiting.popleft(), now)
+            while self.free and len(self.queue):
+                taken = self.take(self.epoch + now)
+                if taken is not None:
+                    self.free -= 1
+                    self.meter.ledger.move("queue", "infer")
+                    self.plan(now + self.service(now), self.done, taken.received_at - self.epoch, now)
+
+    def take(self, at: float) -> Arrival | None:
+        if not self.sheds:
+            in_order: Arrival | None = self.queue.pop()
+            return in_order
+        taken, given_up = self.waiting.pop(at, self.max_age_seconds)
+        for _, reason in given_up:
+            self.drop("infer", reason, at)
+        return taken  # type: ignore[return-value]
+
+    def drop(self, stage: str, reason: str, at: float) -> None:
+        self.meter.dropped("queue", stage, reason, at)
+        self.truth.dropped_at.append(at - self.epoch)
 
     def frame(self, now: float, arrived: float) -> None:
         self.truth.received += 1
         self.meter.arrived(self.epoch + now)
         self.meter.ledger.move("decode", "queue")
-        if len(self.waiting) == self.queue_frames:
-            self.waiting.popleft()
-            self.meter.dropped("queue", "decode", "queue_full", self.epoch + now)
-            self.truth.dropped_at.append(now)
-        self.waiting.append(arrived)
+        at = self.epoch + now
+        for _ in self.queue.put(Arrival(at, at - self.transport(now))):
+            self.drop("decode", "queue_full", at)
 
     def done(self, now: float, arrived: float, started: float) -> None:
         self.free += 1
@@ -145,7 +173,7 @@ class _Run:
         loads = [
             StageLoad("decode", 0.1, 0, 0),
             StageLoad(
-                "infer", self.busy.utilisation(self.epoch + now), len(self.waiting), self.queue_frames, self.workers
+                "infer", self.busy.utilisation(self.epoch + now), len(self.queue), self.queue.capacity, self.workers
             ),
             StageLoad("publish", 0.02, 0, 64),
         ]

@@ -56,40 +56,66 @@ def test_stage_in_the_way_is_named_with_its_evidence():
     assert simulate(paced(FPS, 20), constant(0.5), until=20).last.cause == ""
 
 
-@mark.parametrize("load", [0.98, 0.99, 1.0, 1.01])
+@mark.parametrize("load", [0.9, 0.98, 1.0, 1.01])
+def test_load_that_fits_is_keeping_up_without_flapping(load):
+    truth = simulate(paced(FPS, 120), constant(load), until=120, status_every=0.5)
+    assert truth.verdicts(since=3) == {"keeping_up"}
+
+
 @mark.parametrize("seed", [1, 2])
-def test_boundary_within_the_tolerance_is_keeping_up_without_flapping(load, seed):
+def test_noise_with_room_to_spare_is_keeping_up(seed):
     noise = random.Random(seed)
-    arrivals = paced(FPS, 120, jitter=lambda: noise.uniform(0, 0.03))
-    for service in (constant(load), noisy(load, seed)):
-        truth = simulate(arrivals := list(arrivals), service, until=120, status_every=0.5)
-        assert truth.verdicts(since=5) == {"keeping_up"}
+    jittered = paced(FPS, 120, jitter=lambda: noise.uniform(0, 0.03))
+    truth = simulate(jittered, noisy(0.9, seed), until=120, status_every=0.5)
+    assert truth.verdicts(since=3) == {"keeping_up"}
 
 
-@mark.parametrize("load", [1.015, 1.02, 1.025])
-@mark.parametrize("seed", [1, 2, 3])
-def test_load_at_the_very_tolerance_changes_the_verdict_at_most_four_times_in_five_minutes(load, seed):
-    truth = simulate(paced(FPS, 300), noisy(load, seed), until=300, status_every=1.0)
-    assert len(truth.changes(since=5)) <= 5
+@mark.parametrize("fps", [10.0, 30.0])
+@mark.parametrize("load", [0.95, 0.98, 1.0, 1.02, 1.05])
+def test_noise_at_the_very_boundary_changes_the_verdict_a_few_times_in_five_minutes(load, fps):
+    """Losses come in clusters there: a cluster is a short overload, but one every half minute is one long overload."""
+    noise = random.Random(1)
+    service = lambda now: load / fps * noise.uniform(0.7, 1.3)  # noqa: E731
+    truth = simulate(paced(fps, 300, jitter=lambda: noise.uniform(0, 0.3 / fps)), service, until=300, status_every=1.0)
+    assert len(truth.changes(since=3)) - 1 <= 9
 
 
-@mark.parametrize(("load", "within"), [(1.1, 9.0), (1.5, 4.5), (3.0, 4.0)])
+@mark.parametrize("load", [1.1, 1.5, 3.0])
 @mark.parametrize("calm", [0.5, 0.9])
-def test_overload_is_shown_and_recovered_from_within_the_documented_time(load, within, calm):
-    truth = simulate(paced(FPS, 60), lambda now: (load if 10 <= now < 30 else calm) / FPS, until=60, status_every=0.25)
-    assert truth.verdicts(since=3) >= {"keeping_up", "overloaded"}
-    assert truth.when("overloaded", since=10) <= 10 + within
-    assert truth.when("keeping_up", since=30) <= 30 + 5.0 + 2.0 + 0.5
-    assert [verdict for _, verdict in truth.changes(since=30)] == ["overloaded", "keeping_up"]
+def test_overload_and_relief_are_shown_within_two_seconds(load, calm):
+    truth = simulate(paced(FPS, 60), lambda now: (load if 10 <= now < 30 else calm) / FPS, until=60, status_every=0.1)
+    assert truth.when("keeping_up") <= 2.0
+    assert truth.when("overloaded", since=10) <= 12.0
+    assert truth.when("keeping_up", since=30) <= 32.0
+    assert [verdict for _, verdict in truth.changes(since=2)] == ["keeping_up", "overloaded", "keeping_up"]
 
 
 @mark.parametrize("load", [1.5, 3.0])
-def test_short_window_and_patience_show_a_change_within_two_seconds(load):
+@mark.parametrize("fps", [10.0, 15.0])
+def test_slow_cameras_and_changing_loads_are_followed_within_two_seconds(load, fps):
+    service = lambda now: (load if int(now / 20) % 2 else 0.5) / fps  # noqa: E731
+    truth = simulate(paced(fps, 100), service, until=100, status_every=0.1)
+    for begun in (20, 60):
+        assert truth.when("overloaded", since=begun) <= begun + 2.0
+        assert truth.when("keeping_up", since=begun + 20) <= begun + 22.0
+    assert len(truth.changes(since=3)) == 5
+
+
+def test_frames_that_come_too_old_are_shown_within_two_seconds_and_so_is_their_end():
     truth = simulate(
-        paced(FPS, 30), lambda now: (load if 10 <= now < 20 else 0.9) / FPS, until=30, settings=FAST, status_every=0.1
+        paced(FPS, 40), constant(0.5), until=40, status_every=0.1, transport=lambda at: 1.4 if 10 <= at < 20 else 0.1
     )
-    assert truth.when("overloaded", since=10) <= 12.0
-    assert truth.when("keeping_up", since=20) <= 22.5
+    assert truth.when("falling_behind", since=10) <= 12.0
+    assert truth.when("keeping_up", since=20) <= 22.0
+    assert len(truth.changes(since=3)) == 3
+
+
+def test_less_patience_shows_a_change_sooner():
+    truth = simulate(
+        paced(FPS, 30), lambda now: (3.0 if 10 <= now < 20 else 0.9) / FPS, until=30, settings=FAST, status_every=0.1
+    )
+    assert truth.when("overloaded", since=10) <= 11.0
+    assert truth.when("keeping_up", since=20) <= 21.0
 
 
 @mark.parametrize("load", [0.5, 0.9])
@@ -121,14 +147,14 @@ def test_silent_camera_stalls_and_recovers_after_frames_flowed_for_the_patience(
     truth = simulate(arrivals, constant(0.5), until=30)
     assert [verdict for _, verdict in truth.changes(since=4)] == ["keeping_up", "stalled", "keeping_up"]
     assert truth.when("stalled") <= 10 + 1.5 + 0.25
-    assert 18 <= truth.when("keeping_up", since=16) <= 18.75
+    assert 17 <= truth.when("keeping_up", since=16) <= 18
     during = next(status for at, status in truth.statuses if at == 14.0)
     assert during.cause.startswith("camera delivers nothing for 4.0 s")
     assert during.cadence_fps == 0.0
 
 
 def test_backlog_in_a_deep_queue_is_falling_behind_before_anything_is_lost():
-    truth = simulate(paced(FPS, 20), constant(1.2), until=20, queue_frames=400)
+    truth = simulate(paced(FPS, 20), constant(1.2), until=20, queue_frames=400, sheds=False)
     assert not truth.dropped_at
     assert truth.last.verdict == "falling_behind"
     assert truth.last.final.verdict == "falling_behind"
@@ -149,6 +175,7 @@ def test_age_that_grows_is_falling_behind_before_it_is_too_old():
 
 def test_detector_that_hangs_is_named():
     truth = simulate(paced(FPS, 25), lambda now: 1e6 if now > 10 else 0.01, until=25)
+    assert truth.when("stalled") <= 12.0
     assert truth.last.verdict == "stalled"
     assert truth.last.cause.startswith("infer: nothing published for ")
 
@@ -168,7 +195,7 @@ def test_origin_of_the_clock_changes_nothing(epoch):
 
 
 def test_condition_that_keeps_coming_back_is_left_ever_more_reluctantly():
-    debounce, shown = Debounce(1.0, 1.0), []
+    debounce, shown = Debounce(1.0, 1.0, 30.0), []
     for tick in range(600):
         now = tick / 10
         shown.append(debounce.update(now % 4 < 1.6, now))

@@ -48,7 +48,8 @@ export class PictureCanvas {
       canvas.width = width;
       canvas.height = height;
     }
-    const context = canvas.getContext("2d", { alpha: true });
+    canvas.dataset.frame = `${shown.epoch}/${shown.frame_index}`;
+    const context = canvas.getContext("2d");
     context.clearRect(0, 0, width, height);
     const place = fit(shown.frame_width, shown.frame_height, width, height);
     context.imageSmoothingQuality = "medium";

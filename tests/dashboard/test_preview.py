@@ -21,9 +21,9 @@ RED = {"bt601": (81, 90, 240), "bt709": (63, 102, 240)}
 """Y, U, V of pure red in the limited range, by ITU-R BT.601 and BT.709."""
 
 
-def frame_of(stream_id: str = "door", index: int = 0, *, size: Size = Size(640, 360), **options) -> Frame:
+def frame_of(stream_id: str = "door", index: int = 0, **options) -> Frame:
     """A picture that is red above and black below."""
-    height, width = size.height, size.width
+    height, width = 360, 640
     luma = np.full((height, width), 16, np.uint8)
     blue, red = np.full((2, height // 2, width // 2), 128, np.uint8)
     matrix = options.get("colour", Colour()).matrix
@@ -85,7 +85,7 @@ def pictures(preview: Preview, viewer, index: int, *streams: str) -> dict[str, t
 @pytest.mark.parametrize(("rotation", "upright", "red_at"), [(0, (180, 320), (40, 160)), (90, (320, 180), (160, 140))])
 def test_pictures_are_small_upright_and_right_in_colour(matrix, rotation, upright, red_at):
     frame = frame_of(colour=Colour(matrix), rotation=rotation)
-    picture = cv2.imdecode(np.frombuffer(shrink(frame, 320), np.uint8), cv2.IMREAD_COLOR)
+    picture = cv2.imdecode(np.frombuffer(shrink(frame, 320), np.uint8), cv2.IMREAD_COLOR).astype(int)
     assert picture.shape[:2] == upright
     assert picture[red_at] == pytest.approx((0, 0, 255), abs=12)
     assert picture[upright[0] - 5, 5] == pytest.approx((0, 0, 0), abs=12)

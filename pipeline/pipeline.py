@@ -53,13 +53,15 @@ _log = logging.getLogger("onpace.pipeline")
 class Pipeline:
     """One running pipeline. Nothing global is needed to run two side by side."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, config_file: Path | None = None) -> None:
         """Open everything that can fail for bad input, before the first frame.
 
+        ``config_file``: where ``config`` came from; ``dashboard.save`` writes changes back to it.
         Raises InputError (addresses), ModelError and RuntimeMissingError (the model and what runs it).
         """
         plans = [plan_stream(section, config) for section in config.streams]
         self.config = config
+        self.config_file = config_file
         self.failure: BaseException | None = None
         """What ended the pipeline early; None while it runs and after a proper end."""
         self._lock = threading.Lock()

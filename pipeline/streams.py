@@ -98,6 +98,10 @@ class Streams(Mapping[str, StreamSupervisor]):
                 raise StreamError(f"there are {MOST_STREAMS} streams already, and no more are allowed.")
             self._open(plan)
 
+    def section(self, stream_id: str) -> StreamSection:
+        """Return how a stream was configured, with what was changed since."""
+        return self._entry(stream_id).stream.plan.section
+
     def change(self, stream_id: str, section: StreamSection) -> None:
         """Let a stream have the terms (rate, deadline, weight, threshold) of ``section``; nothing else is looked at."""
         plan = plan_stream(section, self._config)

@@ -19,7 +19,7 @@ from pipeline.cli.model_facts import HELP, parse_facts
 from pipeline.cli.output import give_up, why
 from pipeline.cli.process import seconds_of, set_up_logging, stop_on_signals
 from pipeline.cli.summary import print_summary, summarise
-from pipeline.cli.targets import config_of
+from pipeline.cli.targets import config_file_of, config_of
 from pipeline.clock import monotonic
 from pipeline.config.sections import Config, MetricsSection, parse_listen
 from pipeline.errors import ConfigError
@@ -55,6 +55,10 @@ def run(
     metrics: Annotated[
         str | None, typer.Option(help="Serve /metrics, /livez, /readyz, /healthz: 127.0.0.1:9464.")
     ] = None,
+    dashboard: Annotated[
+        str | None, typer.Option(help="Serve the live view and the control API: 127.0.0.1:8080, or off.")
+    ] = None,
+    stay: Annotated[bool, typer.Option("--stay", help="Go on when the last stream has ended: add others.")] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> int:
     """Decode, detect, publish, and judge whether the frame rate keeps up.
@@ -73,14 +77,15 @@ def run(
         loop=loop,
     )
     if metrics is not None:
-        config = config.model_copy(update={"metrics": MetricsSection(listen=_listen(metrics))})
+        config = config.model_copy(update={"metrics": MetricsSection(listen=_listen(metrics, "--metrics"))})
+    config = _with_dashboard(config, dashboard, stay=stay)
     seconds = seconds_of("--for", duration)
     if summary is not None:
         _check_summary_file(summary)
     started = monotonic()
     asked_to_stop = threading.Event()
     with stop_on_signals(asked_to_stop.set):  # a signal counts while the model is still being loaded, too
-        with Pipeline(config) as pipeline:
+        with Pipeline(config, config_file_of(targets)) as pipeline:
             logging.getLogger("onpace.run").info("%s on %s", pipeline.spec.name, pipeline.runtime.describe())
             if not asked_to_stop.is_set():
                 pipeline.start()
@@ -145,8 +150,16 @@ def prepare_process() -> None:
     sys.setswitchinterval(0.001)
 
 
-def _listen(address: str) -> str:
+def _with_dashboard(config: Config, listen: str | None, *, stay: bool) -> Config:
+    """Return ``config`` with what the command line says about the dashboard."""
+    update: dict[str, Any] = {"stay": True} if stay else {}
+    if listen is not None:
+        update["listen"] = None if listen == "off" else _listen(listen, "--dashboard")
+    return config.model_copy(update={"dashboard": config.dashboard.model_copy(update=update)})
+
+
+def _listen(address: str, option: str) -> str:
     try:
         return parse_listen(address)
     except ValueError as error:
-        raise ConfigError(f"--metrics {address}: {error}.") from error
+        raise ConfigError(f"{option} {address}: {error}.") from error

@@ -32,7 +32,8 @@ def config_of(
         if model or facts or sinks or realtime or loop:
             options = "--model, --set, --sink, --realtime and --loop"
             raise ConfigError(f"{targets[0]} is a configuration: {options} belong in it.")
-        path = find_sample(targets[0]) if targets[0].startswith("sample:") else Path(targets[0])
+        path = config_file_of(targets)
+        assert path is not None
         config = load_config(path)
         if runtime is None:
             return config
@@ -50,6 +51,13 @@ def config_of(
     infer = {"model": model, "facts": dict(facts), **({"runtime": runtime} if runtime else {})}
     mapping = {"streams": streams, "infer": infer, "publish": {"sinks": list(sinks)}}
     return config_from_mapping(mapping, origin="command line")
+
+
+def config_file_of(targets: Sequence[str]) -> Path | None:
+    """Return the configuration file that the command line names; None for sources."""
+    if len(targets) == 1 and targets[0].endswith((".yaml", ".yml")):
+        return find_sample(targets[0]) if targets[0].startswith("sample:") else Path(targets[0])
+    return None
 
 
 def stream_ids(urls: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from pipeline.config.explain import did_you_mean
 from pipeline.config.marked_yaml import Document
 from pipeline.config.problem import KeyPath
 from pipeline.config.sections import parse_switch
+from pipeline.dashboard.reach import is_loopback
 from pipeline.errors import SourceError, UrlError
 from pipeline.plan import LIVE_SCHEMES
 from pipeline.publish.sink import SINKS
@@ -26,6 +27,8 @@ from pipeline.source.source import SourceOptions, open_source
 
 _OPENED_TO_SEE = frozenset({"file", "images"})
 """Sources that can be opened in a few milliseconds, and will be no different when they are needed."""
+
+_SHORTEST_TOKEN = 16
 
 
 def resolve_paths(document: Document) -> Any:
@@ -50,6 +53,7 @@ def check_meaning(document: Document) -> None:
     _check_model(document)
     _check_calibration(document)
     _check_sinks(document)
+    _check_dashboard(document)
 
 
 def _items(document: Document, *section: str) -> Iterator[KeyPath]:
@@ -255,6 +259,21 @@ def _check_sinks(document: Document) -> None:
         elif scheme == "jsonl" and rest != "-":
             _check_jsonl(document, path, rest)
         seen.add(sink)
+
+
+def _check_dashboard(document: Document) -> None:
+    listen, token = document.get(("dashboard", "listen")), document.get(("dashboard", "token"))
+    path = ("dashboard", "token")
+    if isinstance(token, str) and len(token) < _SHORTEST_TOKEN:
+        document.problem(path, f"is too short to be no guess; allowed: {_SHORTEST_TOKEN} characters or more.")
+    elif token is None and isinstance(listen, str) and listen != "auto" and not is_loopback(listen):
+        shown = document.shown(("dashboard", "listen"))
+        document.problem(
+            ("dashboard", "listen"),
+            f"{shown} is reached from other machines, and wants a token. Set dashboard.token to ${{NAME}} or "
+            "${file:PATH}, or listen on 127.0.0.1.",
+            shown,
+        )
 
 
 def _check_zmq(document: Document, path: KeyPath, rest: str) -> None:

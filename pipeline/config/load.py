@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pipeline.config.checks import check_meaning, resolve_paths
 from pipeline.config.explain import all_sections, explain, is_duration, limits
 from pipeline.config.marked_yaml import Document, read_yaml
 from pipeline.config.problem import InvalidConfig, Problem
-from pipeline.config.sections import Config, format_duration
+from pipeline.config.sections import Config, StreamSection, format_duration
 
 _LARGEST_FILE_BYTES = 1024 * 1024
 _SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -62,6 +62,24 @@ def config_from_mapping(
 ) -> Config:
     """As ``load_mapping``, without the warnings."""
     return load_mapping(data, origin=origin, folder=folder).config
+
+
+def stream_from_mapping(data: Mapping[str, Any], config: Config, *, folder: Path | None = None) -> StreamSection:
+    """Check one more stream for ``config`` as the streams of a file are checked.
+
+    Raises InvalidConfig with every problem; their paths begin at the stream: "url", not "streams[0].url".
+    """
+    whole = {
+        "streams": [dict(data)],
+        "infer": {"model": config.infer.model},
+        "decode": {"policy": config.decode.policy},
+    }
+    try:
+        return config_from_mapping(whole, origin="request", folder=folder).streams[0]
+    except InvalidConfig as error:
+        within = "streams[0]"
+        problems = (replace(one, path=one.path.removeprefix(within).removeprefix(".")) for one in error.problems)
+        raise InvalidConfig(problems) from None
 
 
 def json_schema() -> dict[str, Any]:

@@ -14,15 +14,18 @@ from pipeline.dashboard.facts import ProcessFacts, StreamFacts, StreamList
 from pipeline.dashboard.feed import Feed
 from pipeline.dashboard.history import History
 from pipeline.dashboard.preview import Preview
-from pipeline.dashboard.watched import Watched, WatchedStream
+from pipeline.dashboard.reach import host_of, is_loopback
+from pipeline.dashboard.watched import Watched
 from pipeline.errors import UrlError
 from pipeline.keepup.status import StreamStatus, process_status
 from pipeline.publish.publish_step import status_message
 from pipeline.source.address import parse_address
+from pipeline.supervisor import StreamSupervisor
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
+    from pipeline.dashboard.control import Control
     from pipeline.dashboard.server import HttpServer
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
@@ -38,6 +41,7 @@ class Dashboard:
     def __init__(self, section: DashboardSection, *, cameras: bool) -> None:
         """``cameras``: whether there are any, for "auto". Raises UrlError where the address cannot be had."""
         self._watched: Watched | None = None
+        self._control: Control | None = None
         self.feed = Feed()
         """Takes what is published."""
         self.preview = Preview(cores=usable_cores(), most_fps=section.preview_fps)
@@ -59,9 +63,12 @@ class Dashboard:
             _log.warning("no dashboard: %s", error)
 
     def watch(self, watched: Watched) -> None:
-        """The pipeline is made: from now on it is shown."""
+        """The pipeline is made: from now on it is shown and steered."""
         self._watched = watched
         if self.server is not None:
+            from pipeline.dashboard.control import Control
+
+            self._control = Control(watched.streams, watched.config, watched.config_file, self.history.note)
             self._sampler.start()
 
     def close(self) -> None:
@@ -99,9 +106,11 @@ class Dashboard:
     def _serve(self, listen: str, section: DashboardSection) -> HttpServer:
         # Loaded only where something is served: half a second, and 20 MB.
         from pipeline.dashboard.application import application
-        from pipeline.dashboard.guard import HostNames, host_of
+        from pipeline.dashboard.guard import HostNames
         from pipeline.dashboard.server import HttpServer, bound
 
+        if not is_loopback(listen) and section.token is None:
+            raise UrlError(f"{_KEY} '{listen}' is reached from other machines: set dashboard.token as well.")
         token = section.token.get_secret_value() if section.token else None
         listener = bound(listen, _KEY)
         server = HttpServer(application(self._routes(), HostNames(listen, _KEY), token), listener, name="dashboard")
@@ -111,17 +120,19 @@ class Dashboard:
 
     def _routes(self) -> Sequence[BaseRoute]:
         from pipeline.dashboard.event_routes import event_routes
+        from pipeline.dashboard.openapi import openapi_routes
         from pipeline.dashboard.stream_routes import stream_routes
         from pipeline.dashboard.view_routes import view_routes
 
         return [
-            *stream_routes(self.streams),
+            *stream_routes(self.streams, lambda: self._control),
+            *openapi_routes(),
             *event_routes(self.feed, self.streams),
             *view_routes(self.preview, self.history),
         ]
 
 
-def stream_facts(stream: WatchedStream, status: StreamStatus) -> StreamFacts:
+def stream_facts(stream: StreamSupervisor, status: StreamStatus) -> StreamFacts:
     """Return what is answered about one stream."""
     plan = stream.plan
     section = plan.settled

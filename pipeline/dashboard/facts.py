@@ -32,6 +32,19 @@ class StreamFacts(Struct, frozen=True):
     """As subscribers get it."""
 
 
+class RemovedStream(Struct, frozen=True):
+    """What a removed stream amounted to: received = published + dropped + in flight."""
+
+    id: str
+    gone: bool
+    """False where its source has not let go yet: it goes by itself."""
+    received: int
+    published: int
+    in_flight: int
+    dropped: dict[str, dict[str, int]]
+    """Stage -> reason -> frames."""
+
+
 class ProcessFacts(Struct, frozen=True):
     """The process, which is as well as its worst stream."""
 

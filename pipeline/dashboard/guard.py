@@ -19,25 +19,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.dashboard.answers import problem
+from pipeline.dashboard.reach import host_of
 
 MOST_BODY_BYTES = 64 * 1024
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _EVERYWHERE = frozenset({"0.0.0.0", "::"})
 _HEADERS = [(b"x-content-type-options", b"nosniff")]
-
-
-def host_of(listen: str) -> str:
-    """Return the host of HOST:PORT, without brackets."""
-    return listen.rpartition(":")[0].strip("[]").lower()
-
-
-def is_loopback(listen: str) -> bool:
-    """Whether only this machine reaches what listens on HOST:PORT."""
-    host = host_of(listen)
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class HostNames:

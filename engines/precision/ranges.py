@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -18,9 +16,9 @@ Method = Literal["percentile", "entropy", "minmax"]
 Ranges = Mapping[str, tuple[float, float]]
 """Tensor -> its lowest and highest value that counts."""
 
-_SAMPLED = 65_536
+_SAMPLED = 4096
 """Values of a tensor that entropy looks at in each picture."""
-_BINS, _QUANTISED_BINS = 2048, 128
+_BINS, _LEVELS = 1024, 128
 
 
 def calibrated_ranges(
@@ -29,9 +27,9 @@ def calibrated_ranges(
     """Return the range of every float activation of ``model`` (an onnx.ModelProto) over ``pictures`` (feeds by name).
 
     percentile: of each picture the range that holds ``percentile`` of a tensor's values (the rest left out evenly at
-    both ends), averaged over the pictures: one odd picture moves it little. entropy: ONNX Runtime's, which cuts where
-    the 8-bit histogram differs least from the full one. minmax: everything that was ever seen. Raises ModelError where
-    there are no pictures, RunError where the model fails on one.
+    both ends), averaged over the pictures: one odd picture moves it little. entropy: cut where 8 bits lose least of
+    what the values tell. minmax: everything that was ever seen. Raises ModelError where there are no pictures,
+    RunError where the model fails on one.
     """
     names = _float_activations(model.graph)
     session = _session_that_shows(model, names)
@@ -112,23 +110,45 @@ def _ends_of(values: NDArray[Any], cut: float) -> tuple[float, float]:
 
 class _Entropy:
     def __init__(self) -> None:
-        from onnxruntime.quantization.calibrate import HistogramCollector
-
-        self._histograms: Any = HistogramCollector("entropy", False, _BINS, _QUANTISED_BINS, None, None)
+        self._values: dict[str, list[NDArray[Any]]] = {}
         self._random = np.random.default_rng(0)
 
     def add(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        sampled = {}
         for name, array in arrays.items():
             flat = array.ravel()
             if flat.size > _SAMPLED:
                 flat = flat[self._random.integers(0, flat.size, _SAMPLED)]
             if flat.size:
-                sampled[name] = [flat]
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-            self._histograms.collect(sampled)
+                self._values.setdefault(name, []).append(flat.copy())
 
     def ranges(self, *, widest: bool) -> Ranges:
-        with contextlib.redirect_stdout(io.StringIO()):
-            found = self._histograms.compute_collection_result()
-        return {name: (float(ends[0]), float(ends[1])) for name, ends in found.items()}
+        found = {}
+        for name, parts in self._values.items():
+            values = np.concatenate(parts)
+            end = _entropy_end(np.abs(values))
+            found[name] = (max(float(values.min()), -end), min(float(values.max()), end))
+        return found
+
+
+def _entropy_end(magnitudes: NDArray[Any]) -> float:
+    """Return where to cut ``magnitudes`` so that 128 levels tell least less than the values themselves.
+
+    Least Kullback-Leibler divergence, after S. Migacz, "8-bit inference with TensorRT", GTC 2017.
+    """
+    largest = float(magnitudes.max())
+    counts = np.histogram(magnitudes, _BINS, (0.0, largest or 1.0))[0].astype(np.float64)
+    least, best = np.inf, _BINS
+    for stop in range(_LEVELS, _BINS + 1, _LEVELS // 8):
+        inside = counts[:stop]
+        cut = inside.copy()
+        cut[-1] += counts[stop:].sum()
+        starts = np.linspace(0, stop, _LEVELS + 1).astype(int)
+        held = np.add.reduceat(inside, starts[:-1])
+        occupied = np.add.reduceat((inside > 0).astype(np.float64), starts[:-1])
+        levels = np.repeat(held / np.maximum(occupied, 1), np.diff(starts)) * (inside > 0)
+        seen = cut > 0
+        p, q = cut[seen] / cut.sum(), np.maximum(levels[seen], 1e-9) / max(levels.sum(), 1e-9)
+        divergence = float((p * np.log(p / q)).sum())
+        if divergence < least:
+            least, best = divergence, stop
+    return largest * best / _BINS

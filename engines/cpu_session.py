@@ -14,7 +14,7 @@ from engines.model_spec import ModelSpec
 _FATAL_ONLY = 4
 """Everything ONNX Runtime would print below this severity arrives as an exception, or is not for users."""
 
-_DISABLED_OPTIMIZERS = ["WeightBiasQuantization"]
+DISABLED_OPTIMIZERS = ["WeightBiasQuantization"]
 """It quantises, with one scale for all channels, the layers that an int8 model left in float on purpose."""
 
 
@@ -42,7 +42,7 @@ def open_session(model: Path, threads: int, rewritten: bytes | None = None) -> A
             rewritten or str(model),
             settings,
             providers=["CPUExecutionProvider"],
-            disabled_optimizers=_DISABLED_OPTIMIZERS,
+            disabled_optimizers=DISABLED_OPTIMIZERS,
         )
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
         raise ModelError(f"model {model}: ONNX Runtime cannot load it: {first_line(error)}{_hint(error)}") from error

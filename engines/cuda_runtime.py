@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from engines.buffers import DeviceBuffer, DeviceTensor
-from engines.cpu_session import first_line, run_failed
+from engines.cpu_session import DISABLED_OPTIMIZERS, first_line, run_failed
 from engines.device import Gpu, find_gpus, open_gpu
 from engines.errors import DeviceMemoryError, ModelError, RuntimeMissingError
 from engines.gpu_slot import GpuSlot
 from engines.model_spec import ModelSpec
-from engines.precision.kept import kept_model
+from engines.precision.kept import kept_model, made_seconds
 from engines.runtime import RuntimeOptions, Slot
 from engines.shape_profile import DEFAULT_MAX_BATCH
 
@@ -46,6 +46,8 @@ class CudaRuntime:
         gpu = open_gpu(options.gpu)
         if options.precision is not None:
             model = kept_model(model, spec, options.precision, options.calibration)
+        self.file = model
+        self.build_seconds = made_seconds(model) if options.precision not in (None, "fp32") else 0.0
         self.max_batch = _max_batch(spec, options)
         rows = spec.max_batch or self.max_batch
         with ExitStack() as opened:
@@ -199,7 +201,10 @@ def _open_session(onnxruntime: Any, model: Path, gpu: Gpu, cuda_stream: int) -> 
     }
     try:
         session = onnxruntime.InferenceSession(
-            str(model), settings, providers=[(_PROVIDER, provider), "CPUExecutionProvider"]
+            str(model),
+            settings,
+            providers=[(_PROVIDER, provider), "CPUExecutionProvider"],
+            disabled_optimizers=DISABLED_OPTIMIZERS,
         )
     except Exception as error:
         if "OUT_OF_MEMORY" in str(error) or "out of memory" in str(error) or "Failed to allocate" in str(error):

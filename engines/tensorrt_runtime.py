@@ -45,6 +45,7 @@ class TensorRtRuntime:
             raise RuntimeMissingError("runtime 'tensorrt' needs a GPU.")
         gpu = builder.gpu
         self.plan = builder.require()
+        self.file, self.build_seconds = self.plan.path, self.plan.build_seconds
         self._about = f"{builder.library.flavour} {builder.library.version} on {gpu.name}"
         with ExitStack() as opened:
             engine = TrtEngine(builder.library, self.plan.read(), f"{self.plan.digest} of {spec.name}")

@@ -42,6 +42,7 @@ from pipeline.publish.curve import PublisherKeys
 from pipeline.publish.publish_step import PublishStep
 from pipeline.publish.publisher import Publisher
 from pipeline.publish.sink import open_sink
+from pipeline.publish.tracing import open_tracing
 from pipeline.samples import find_model
 from pipeline.stage import StageThread
 from pipeline.streams import Streams
@@ -73,6 +74,7 @@ class Pipeline:
             self.metrics = opened.enter_context(closing(Metrics(config.metrics.listen)))
             cameras = any(plan.endless for plan in plans)
             self.dashboard = opened.enter_context(closing(Dashboard(config.dashboard, cameras=cameras)))
+            self._tracing = opened.enter_context(closing(open_tracing(config.trace)))
             # Before the model is loaded and warmed up: subscribers that wait already miss nothing.
             self._publisher = opened.enter_context(closing(self._open_publisher()))
             self.runtime = opened.enter_context(self._open_runtime(model, plans))
@@ -138,6 +140,7 @@ class Pipeline:
                 _log.error("%s did not end within 5 s", thread.name)
         self._publisher.close()
         self.runtime.close()
+        self._tracing.close()
         self.metrics.close()
         self.dashboard.close()
 
@@ -235,6 +238,7 @@ class Pipeline:
             times=self.times,
             status_interval_seconds=self.config.publish.status_interval,
             on_published=self.dashboard.preview.offer,
+            tracing=self._tracing,
         )
 
     def _taken(self, frame: Frame) -> None:

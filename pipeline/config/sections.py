@@ -239,6 +239,17 @@ class MetricsSection(Section):
     """Where /metrics, /livez, /readyz and /healthz are served, as in 127.0.0.1:9464. null: nowhere."""
 
 
+class TraceSection(Section):
+    """OpenTelemetry traces of frames."""
+
+    enabled: Switch = False
+    """Whether each frame's message carries a W3C trace context."""
+    otlp: str | None = Field(None, pattern=r"^https?://\S+$")
+    """Where spans are sent, OTLP over HTTP, as in http://127.0.0.1:4318/v1/traces. null: only contexts are made."""
+    sample: Number = Field(1.0, ge=0.0, le=1.0)
+    """Share of the frames that are traced."""
+
+
 class DashboardSection(Section):
     """The live view and the control API, over HTTP."""
 
@@ -329,6 +340,8 @@ class Config(Section):
     """How pace is judged."""
     metrics: MetricsSection = MetricsSection()
     """Metrics and health over HTTP."""
+    trace: TraceSection = TraceSection()
+    """OpenTelemetry traces of frames."""
     dashboard: DashboardSection = DashboardSection()
     """The live view and the control API, over HTTP."""
     overload: OverloadSection = OverloadSection()

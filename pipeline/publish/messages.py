@@ -94,6 +94,8 @@ class DetectionsMessage(Struct, frozen=True, tag="detections", tag_field="kind",
     """The decoder concealed errors in this picture."""
     inferred: bool = True
     """False where tracks were carried to a frame that the model did not see."""
+    traceparent: str = ""
+    """W3C trace context of the frame's trace, where ``trace`` is enabled: go on with it. Empty otherwise."""
 
 
 class AgePercentiles(Struct, frozen=True, gc=False):

@@ -17,6 +17,7 @@ from pipeline.keepup.status import StreamStatus
 from pipeline.metrics.frame_times import FrameTimes
 from pipeline.publish.messages import SCHEMA_VERSION, DetectionsMessage, StatusMessage
 from pipeline.publish.publisher import Publisher
+from pipeline.publish.tracing import NoTracing, Tracing
 from pipeline.track.track_step import TrackedFrame, TrackStep
 
 _TICK_SECONDS = 0.1
@@ -59,9 +60,11 @@ class PublishStep:
         times: FrameTimes,
         status_interval_seconds: float,
         on_published: Callable[[Frame, DetectionsMessage], None] = lambda frame, message: None,
+        tracing: Tracing | None = None,
     ) -> None:
         """``on_published`` is told of every frame that left, and must not wait."""
         self._on_published = on_published
+        self._tracing = tracing or NoTracing()
         self._publisher = publisher
         self._outlets = outlets
         self._track = track
@@ -125,7 +128,12 @@ class PublishStep:
         )
         wait = max(0.0, now - frame.received_at - service)
         message = self._publisher.publish(
-            inferred, wait_seconds=wait, track_seconds=tracked.seconds, tracks=tracked.tracks, now=now
+            inferred,
+            wait_seconds=wait,
+            track_seconds=tracked.seconds,
+            tracks=tracked.tracks,
+            now=now,
+            traceparent=self._tracing.frame(tracked, now),
         )
         self._on_published(frame, message)
         meter.published(

@@ -83,6 +83,7 @@ class Publisher:
         tracks: Tracks | None = None,
         inferred: bool = True,
         now: float | None = None,
+        traceparent: str = "",
     ) -> DetectionsMessage:
         """Publish one frame's result and return what was published.
 
@@ -121,6 +122,7 @@ class Publisher:
             truncated=result.detections.truncated,
             damaged=frame.damaged,
             inferred=inferred,
+            traceparent=traceparent,
         )
         for sink in self._sinks:
             sink.send(message)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 
 from pipeline.clock import monotonic
+from pipeline.keepup.headroom import read_cpu_use
 
 _IDLE_BELOW, _BUSY_ABOVE = 0.6, 0.85
-"""Share of the cores that the process uses: below the first there is room, above the second there is none."""
-_MOST, _LEAST = 0.1, 0.006
+"""Share of the cores in use: below the first there is room, above the second there is none."""
+_MOST, _LEAST = 0.1, 0.008
 """Share of the cores that the live view may use, with room and without."""
 _LOOK_SECONDS = 0.5
 _LONGEST_REST_SECONDS = 2.0
@@ -29,7 +30,7 @@ class Allowance:
         self._also: list[int] = []
         self._spent_before = self._spent()
         self._looked_at = monotonic()
-        self._process_before = time.process_time()
+        self._used_before = read_cpu_use()
         self.share = _LEAST
         """Of the cores, 0-1: careful until the first look."""
 
@@ -56,9 +57,12 @@ class Allowance:
         elapsed = now - self._looked_at
         if elapsed < _LOOK_SECONDS:
             return
-        process = time.process_time()
-        busy = (process - self._process_before) / (elapsed * self._cores)
-        self._looked_at, self._process_before = now, process
+        used, before = read_cpu_use(), self._used_before
+        self._looked_at, self._used_before = now, used
+        busy = (used.own - before.own) / (elapsed * self._cores)
+        if used.idle is not None and before.idle is not None:
+            # Where others keep the machine busy, this process uses little of it, and yet there is no room.
+            busy = max(busy, 1.0 - (used.idle - before.idle) / (elapsed * self._cores))
         room = min(1.0, max(0.0, (_BUSY_ABOVE - busy) / (_BUSY_ABOVE - _IDLE_BELOW)))
         self.share = _LEAST + room * (_MOST - _LEAST)
 

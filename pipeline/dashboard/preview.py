@@ -24,8 +24,8 @@ from pipeline.publish.messages import DetectionsMessage
 
 WIDTHS = (160, 320, 640, 1280)
 """Sizes that pictures are made in, so that viewers share them."""
-_TIGHT_WIDTH = 640
-"""Largest size while the pipeline needs the machine for itself."""
+_TIGHT_WIDTHS = ((2, 640), (16, 320))
+"""Pictures looked at, and their largest size while the pipeline needs the machine for itself; more get the smallest."""
 _PICTURES_PER_SECOND = 40.0
 """Of one viewer, over all the streams it looks at."""
 _LEAST_FPS = 1.0
@@ -181,13 +181,17 @@ class Preview:
         if held is None or not viewers:
             return
         frame, message = held
-        jpeg = shrink(frame, min(tap.width, _TIGHT_WIDTH) if tight else tap.width)
+        jpeg = shrink(frame, min(tap.width, self._tight_width()) if tight else tap.width)
         picture = Picture(tap.stream_id, msgspec.json.encode(message), jpeg)
         for viewer in viewers:
             viewer.put(picture)
 
     def _interval(self, tap: _Tap) -> float:
         return tap.interval_seconds if tap.viewers else 0.0
+
+    def _tight_width(self) -> int:
+        watched = self._watched()
+        return next((width for most, width in _TIGHT_WIDTHS if watched <= most), WIDTHS[0])
 
     def _watched(self) -> int:
         return sum(len(taps) for taps in self._taps.values())

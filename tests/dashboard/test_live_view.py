@@ -15,7 +15,7 @@ from tests.dashboard.conftest import ViewedRun, viewed_run, wait_until
 from tests.helpers.chromium import watched_page
 from tests.helpers.moving_boxes import moving_boxes
 from tests.helpers.rtsp_process import RtspServerProcess
-from tests.helpers.tiny_onnx import colour_detector
+from tests.helpers.tiny_onnx import colour_detector, do_nothing_detector
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -209,3 +209,22 @@ def test_words_and_colours_of_verdicts_are_those_of_the_terminal(run: ViewedRun,
     shown = {verdict: facts["colour"] for verdict, facts in json.loads(known).items()}
     assert {verdict: shown[verdict] for verdict in VERDICT_STYLES} == VERDICT_STYLES
     assert len({facts["shape"] for facts in json.loads(known).values()}) == len(shown), "two verdicts of one shape"
+
+
+def test_sixty_four_streams_fit_one_page_and_each_shows_its_picture(tmp_path, browser):
+    streams = [
+        {"id": f"pattern-{number:02d}", "url": "pattern:?size=192x108&fps=2", "realtime": True} for number in range(64)
+    ]
+    model = do_nothing_detector(tmp_path / "nothing.onnx", size=(160, 96))
+    with viewed_run(tmp_path, streams, model) as run, watched_page(browser, run.address) as page:
+        page.set_viewport_size({"width": 1440, "height": 900})
+        wait_until(lambda: page.locator(".tile").count() == 64, "64 tiles")
+        page.set_viewport_size({"width": 1440, "height": 1400})
+        shown = "document.querySelectorAll('canvas[data-frame]').length"
+        wait_until(lambda: page.evaluate(shown) == 64, "64 pictures", within_seconds=60)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1440
+        page.keyboard.press("/")
+        page.keyboard.type("-07")
+        assert page.locator(".tile:visible").count() == 1
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390

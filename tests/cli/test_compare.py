@@ -1,0 +1,83 @@
+"""``onpace compare``: one table, whatever can run here, and a reason for the rest."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.comparing.report import COLUMNS
+from tests.cli.onpace_command import ROOT, onpace
+from tests.helpers.conv_onnx import conv_detector
+
+QUICK = ("--rounds", "2", "--seconds", "0.05", "--batches", "1,2", "--threads", "1")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return conv_detector(tmp_path / "conv.onnx", dynamic_batch=True)
+
+
+def test_rows_hold_what_a_precision_costs_and_the_page_names_every_key(model, tmp_path):
+    done = onpace(
+        "compare", model, "--runtimes", "cpu", "--precisions", "fp32,fp16,int8", "--calibration", "sample:street.mp4",
+        "--calibration-pictures", "2", *QUICK, "--json", "--markdown", tmp_path / "table.md",
+        "--chart", tmp_path / "chart.png", ONPACE_CACHE=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    rows = {row["precision"]: row for row in report["rows"]}
+    assert list(rows) == ["fp32", "fp16", "int8"]
+    for row in rows.values():
+        assert (row["status"], row["why"], row["gpu_bytes"]) == ("ok", "", None)
+        assert [figures["batch"] for figures in row["batches"]] == [1, 2]
+        for figures in row["batches"]:
+            assert figures["runs"] >= 10
+            assert 0 < figures["latency_ms"]["p50"] <= figures["latency_ms"]["p95"] <= figures["latency_ms"]["p99"]
+            assert figures["fps"] > 0
+        assert row["host_bytes"] > 30e6
+    assert rows["fp32"]["build_seconds"] == 0 < rows["int8"]["build_seconds"]
+    assert rows["fp16"]["file_bytes"] < rows["fp32"]["file_bytes"]
+    page = (ROOT / "docs" / "commands.md").read_text().split("\n## `onpace compare")[1].split("\n## ")[0]
+    assert set(report) | set(report["rows"][0]) <= set(re.findall(r"`(\w+)`", page))
+    header, _, *lines = (tmp_path / "table.md").read_text().splitlines()
+    assert header == f"| {' | '.join(COLUMNS)} |"
+    assert len([line for line in lines if line.startswith("| cpu")]) == 3
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_missing_is_a_row_that_says_why(model, tmp_path):
+    done = onpace("compare", model, "--runtimes", "cpu", *QUICK, ONPACE_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert "cpu int8: missing. int8 takes its ranges from pictures" in " ".join(done.stdout.split())
+
+
+def test_a_model_that_cannot_be_typed_fails_its_rows_only(model, tmp_path):
+    options = ["--runtimes", "cpu", "--precisions", "fp16", *QUICK, "--json"]
+    cache = {"ONPACE_CACHE": str(tmp_path / "cache")}
+    onpace("compare", model, *options, **cache)
+    (half,) = (tmp_path / "cache" / "models").glob("*.onnx")
+    done = onpace("compare", half, *options, **cache)
+    assert done.returncode == 1
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["status"] == "failed"
+    assert "is fp16 already" in row["why"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--runtimes", "tpu"], "--runtimes tpu: allowed are"),
+        (["--precisions", "fp12"], "--precisions fp12: allowed are fp32"),
+        (["--batches", "1,0"], "--batches 1,0: allowed are"),
+        (["--chart", "chart.svg"], "must end in .png"),
+        (["--dataset", "nowhere"], "dataset nowhere"),
+        (["--calibration", "rtsp://camera/1"], "Record a camera first"),
+    ],
+)
+def test_bad_options_are_told_before_anything_is_measured(model, options, said):
+    done = onpace("compare", model, *options)
+    assert done.returncode == 2
+    assert said in done.stderr

@@ -93,6 +93,10 @@ class BusyClock:
         if self._started is None or start < self._started:
             self._started = start
         ring, part = self._ring, self._ring.part_seconds
+        current = ring.current(start, end)
+        if current is not None:  # short work, the usual case
+            current.seconds += end - start
+            return
         start = max(start, end - self._window)
         # Work is booked into the sub-windows it really took place in, or a long inference would seem to be a burst.
         while start < end:

@@ -32,7 +32,7 @@ class Ring(Generic[Slot]):
         self._make = make
         self._retire = retire
         self._newest = -1
-        self._ends_at = float("-inf")
+        self._begins_at = self._ends_at = float("-inf")
         self._current: Slot = make()
         self._slots: deque[tuple[int, Slot]] = deque()
 
@@ -43,11 +43,15 @@ class Ring(Generic[Slot]):
         number = int(now // self.part_seconds)
         if not self._slots or number > self._newest:
             self._newest = number
-            self._ends_at = (number + 1) * self.part_seconds
+            self._begins_at, self._ends_at = number * self.part_seconds, (number + 1) * self.part_seconds
             self._current = self._make()
             self._slots.append((number, self._current))
             self._expire(number)
         return self._current
+
+    def current(self, start: float, end: float) -> Slot | None:
+        """Return the newest sub-window if all from ``start`` to ``end`` lies in it, else None. The fast way to it."""
+        return self._current if self._begins_at <= start <= end < self._ends_at else None
 
     def slot(self, at: float) -> Slot:
         """Return the sub-window of ``at``, even an older one; what is put into one that left the window is lost."""
@@ -83,7 +87,7 @@ class Ring(Generic[Slot]):
         """Retire everything."""
         while self._slots:
             self._fall_off()
-        self._ends_at = float("-inf")
+        self._begins_at = self._ends_at = float("-inf")
         self._newest = -1
 
     def _expire(self, number: int) -> None:

@@ -34,7 +34,8 @@ def best_of_columns(scores: NDArray[Any], threshold: float) -> Picked:
         index = np.flatnonzero(scores.view(np.uint16).max(axis=0) >= _bits_below(threshold))
     else:
         # Not "at least" but "not below": a not-a-number must stay, to be refused.
-        index = np.flatnonzero(~(scores.max(axis=0) < threshold))
+        best = scores[0] if len(scores) == 1 else scores.max(axis=0)
+        index = np.flatnonzero(~(best < threshold))
     return _best(index, scores[:, index].T, threshold)
 
 

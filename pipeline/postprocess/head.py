@@ -6,6 +6,8 @@ import importlib
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from engines.model_spec import ModelSpec
 from engines.runtime import Tensors
 from pipeline.detections import FloatArray, IntArray
@@ -33,6 +35,11 @@ class Candidates:
     """float32 ``[N]``."""
     class_ids: IntArray
     """int32 ``[N]``."""
+
+    @classmethod
+    def none(cls) -> Candidates:
+        """What most frames of a quiet camera have: not worth the arithmetic on empty arrays."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
 
 
 class Head(Protocol):

@@ -36,6 +36,8 @@ class YoloV8Head:
             index, class_ids, scores = best_of_columns(output[4:], score_threshold)
         else:
             index, class_ids, scores = best_of_rows(output[:, 4:], score_threshold)
+        if not len(index):
+            return Candidates.none()
         return Candidates(centred_to_xyxy(by_rows[index, :4]), scores, class_ids)
 
 

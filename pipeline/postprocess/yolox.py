@@ -33,6 +33,8 @@ class YoloXHead:
     def read(self, outputs: Tensors, row: int, score_threshold: float, *, every_class: bool = False) -> Candidates:
         """Return the candidates of picture ``row`` with ``score >= score_threshold``; see ``Head``."""
         index, rows = rows_with_objects(outputs[self._output][row], score_threshold)
+        if not len(index):
+            return Candidates.none()
         place, class_ids, scores = scored_rows(rows, score_threshold, every_class)
         index, boxes = index[place], rows[place, :4]
         with np.errstate(over="ignore"):  # an infinite size is refused below, in words

@@ -84,21 +84,26 @@ class TrackStep:
         for together in _without_repeats(frames):
             started = monotonic()
             tracked = [one for one in together if one.frame.stream_id in self._trackers]
-            for inferred in tracked:
-                self._begin_epoch(inferred.frame.stream_id, inferred.frame.epoch)
-            updated = update_many(
-                [self._trackers[one.frame.stream_id] for one in tracked],
-                [one.detections for one in tracked],
-                [one.frame.pts_seconds for one in tracked],
-            )
-            tracks_of = {one.frame.stream_id: tracks for one, tracks in zip(tracked, updated, strict=True)}
+            tracks_of = self._update(tracked) if tracked else {}
             seconds = monotonic() - started
             for inferred in together:
                 tracks = tracks_of.get(inferred.frame.stream_id)
                 limit = self._limits.get(inferred.frame.stream_id)
                 threshold = self._score_threshold if limit is None else limit.publish
                 found, tracks = _publishable(inferred.detections, tracks, threshold)
-                yield TrackedFrame(replace(inferred, detections=found), tracks, 0.0 if tracks is None else seconds)
+                published = inferred if found is inferred.detections else replace(inferred, detections=found)
+                yield TrackedFrame(published, tracks, 0.0 if tracks is None else seconds)
+
+    def _update(self, tracked: Sequence[InferredFrame]) -> dict[str, Tracks]:
+        """Give the detections of several streams, one frame each, to their trackers; return tracks by stream."""
+        for inferred in tracked:
+            self._begin_epoch(inferred.frame.stream_id, inferred.frame.epoch)
+        updated = update_many(
+            [self._trackers[one.frame.stream_id] for one in tracked],
+            [one.detections for one in tracked],
+            [one.frame.pts_seconds for one in tracked],
+        )
+        return {one.frame.stream_id: tracks for one, tracks in zip(tracked, updated, strict=True)}
 
     def _begin_epoch(self, stream_id: str, epoch: int) -> None:
         if self._epochs.get(stream_id) != epoch:
@@ -120,6 +125,8 @@ def _without_repeats(frames: Sequence[InferredFrame]) -> Iterator[list[InferredF
 
 def _publishable(found: Detections, tracks: Tracks | None, score_threshold: float) -> tuple[Detections, Tracks | None]:
     """Leave out doubtful detections, kept for trackers alone, unless a confirmed track vouches for them."""
+    if not len(found) or found.scores[-1] >= score_threshold:  # best score first
+        return found, tracks
     stays = found.scores >= score_threshold
     if tracks is not None:
         vouched = tracks.detection_index[tracks.states == CONFIRMED]

@@ -12,6 +12,7 @@ RGB or BGR picture never exists. Every kernel on a device agrees with this withi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.model_spec import ModelSpec
-from pipeline.frame import Colour, Frame, Size
+from pipeline.frame import Colour, Frame, Plane, Size
 from pipeline.letterbox import Letterbox
 
 _LUMA_WEIGHTS = {  # matrix -> (Kr, Kb): ITU-R BT.601-7, BT.709-6, BT.2020-2
@@ -61,8 +62,8 @@ class _Scratch:
         self.small = [np.empty(turned, np.uint8) for _ in range(3)]
         self.yuv = np.empty((*turned, 3), np.uint8)
         self.rgb = np.empty((*upright, 3), np.uint8)
-        self.planes = np.empty((3, *upright), np.uint8)
-        self.channels = list(self.planes)
+        # Once merged, the small planes are free to take the channels: what is still in the cache costs least.
+        self.channels = [np.empty(upright, np.uint8) for _ in range(3)] if lying else self.small
 
 
 class HostPreprocess:
@@ -79,6 +80,7 @@ class HostPreprocess:
         self._gain = gain.astype(np.float32).reshape(3, 1, 1)
         self._bias = bias.astype(np.float32).reshape(3, 1, 1)
         self._biased = bool(self._bias.any())
+        self._plain = not self._biased and bool((self._gain == 1).all())
         self._geometries: dict[Size, Letterbox] = {}
         self._scratch: _Scratch | None = None
 
@@ -96,7 +98,7 @@ class HostPreprocess:
             yuv = cv2.rotate(yuv, _TURNS[frame.rotation])
         rgb = cv2.transform(yuv, self._matrix(frame.colour), dst=scratch.rgb)
         cv2.split(rgb, mv=scratch.channels)
-        self._write(scratch.planes, row, geometry)
+        self._write(scratch.channels, row, geometry)
         return geometry
 
     def _scratch_for(self, inner: Size, rotation: int) -> _Scratch:
@@ -119,18 +121,21 @@ class HostPreprocess:
         matrix = yuv_to_rgb(colour)
         return matrix if self._pixels.order == "rgb" else matrix[::-1]
 
-    def _write(self, planes: NDArray[np.uint8], row: int, geometry: Letterbox) -> None:
-        """Normalise uint8 ``[3, h, w]`` into the picture's place in the tensor."""
+    def _write(self, channels: Sequence[Plane], row: int, geometry: Letterbox) -> None:
+        """Normalise three uint8 ``[h, w]`` into the picture's place in the tensor."""
         inner = geometry.inner
         rows = slice(geometry.top, geometry.top + inner.height)
         columns = slice(geometry.left, geometry.left + inner.width)
-        out = self._tensor[row, :, rows, columns]
-        if self._tensor.dtype != np.float32:
-            out[...] = planes * self._gain + self._bias
-            return
-        np.multiply(planes, self._gain, out=out)
-        if self._biased:
-            out += self._bias
+        for channel, out, gain, bias in zip(channels, self._tensor[row], self._gain, self._bias, strict=True):
+            place = out[rows, columns]
+            if self._plain:
+                np.copyto(place, channel)
+            elif out.dtype == np.float32:
+                np.multiply(channel, gain, out=place)
+                if self._biased:
+                    place += bias
+            else:
+                place[...] = channel * gain + bias
 
     def _paint_padding(self, row: int) -> None:
         for channel in range(self._tensor.shape[1]):

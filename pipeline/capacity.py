@@ -107,6 +107,8 @@ def _copies(config: Config, streams: int, measuring: Measuring) -> Config:
     return config.model_copy(
         update={
             "streams": [_paced(stream, number, deadline) for number, stream in enumerate(taken)],
+            "dashboard": config.dashboard.model_copy(update={"listen": None, "stay": False}),
+            "metrics": config.metrics.model_copy(update={"listen": None}),
             "publish": config.publish.model_copy(update={"sinks": []}),
             "overload": overload,
             "keepup": keepup.model_copy(update={"window": measuring.seconds}),

@@ -15,6 +15,8 @@ from rich.table import Table
 
 from pipeline.capacity import Measuring, Step, largest, ramp
 from pipeline.capacity import measure as measure_step
+from pipeline.capacity_chart import draw
+from pipeline.chart import check_chart
 from pipeline.cli.run import prepare_process
 from pipeline.cli.summary import console_of, number
 from pipeline.config.load import load_config
@@ -25,12 +27,13 @@ from pipeline.samples import find_sample
 
 def capacity(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML configuration.")],
-    runtime: Annotated[str | None, typer.Option(help="auto or cpu; else as configured.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="auto, cpu, cuda or tensorrt; else as configured.")] = None,
     deadline: Annotated[
         str | None, typer.Option(help='Oldest that a published frame may be, as in "200ms"; else as configured.')
     ] = None,
     measure: Annotated[str, typer.Option(help='Length of each measurement: "5s".')] = "5s",
     most: Annotated[int, typer.Option(min=1, max=1024, help="Most streams to try.")] = 64,
+    chart: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Also draw a chart (extra: chart).")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
 ) -> int:
     """Run more and more copies of the configured streams until pace is lost; print what kept up.
@@ -52,6 +55,8 @@ def capacity(
     loaded = load_config(path)
     if runtime is not None:
         loaded = loaded.model_copy(update={"infer": loaded.infer.model_copy(update={"runtime": runtime})})
+    if chart is not None:
+        check_chart(chart)
     measuring = Measuring(_seconds("--measure", measure), _seconds("--deadline", deadline) if deadline else None)
     progress = console_of(to_stderr=True)
 
@@ -61,6 +66,9 @@ def capacity(
         return step
 
     steps = ramp(len(loaded.streams), most, run)
+    if chart is not None:
+        allowed = loaded.keepup.max_age if measuring.deadline_seconds is None else measuring.deadline_seconds
+        draw(steps, f"{Path(loaded.infer.model).stem} on {loaded.infer.runtime}", allowed, chart)
     if json:
         typer.echo(json_format.dumps(report(steps, measuring), indent=2))
     else:
@@ -101,7 +109,9 @@ def _print(steps: list[Step]) -> None:
     for step in steps:
         if step.why:
             console.print(f"{step.streams} streams: {step.why}", markup=False)
-    most = largest(steps)
+    most, lost = largest(steps), [step for step in steps if not step.keeps_up]
+    if lost:
+        console.print(f"{lost[0].limit} gives out first.")
     console.print(f"{most} stream{'' if most == 1 else 's'} keep{'s' if most == 1 else ''} up.")
 
 

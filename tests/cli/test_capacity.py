@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from pipeline.capacity import Step, largest, ramp
@@ -32,12 +34,23 @@ def test_what_fits_easily_keeps_up_as_far_as_was_asked(tmp_path: Path) -> None:
     assert all(step["keeps_up"] for step in report["steps"])
 
 
-def test_the_stage_that_gives_out_is_named(tmp_path: Path) -> None:
+def test_the_stage_that_gives_out_is_named_and_drawn(tmp_path: Path) -> None:
     config = config_of(tmp_path, working_detector(tmp_path / "m.onnx", layers=80), fps=100)
-    process = onpace("capacity", config, "--measure", "2s", "--deadline", "500ms", timeout_seconds=90)
+    chart = tmp_path / "capacity.png"
+    process = onpace("capacity", config, "--measure", "2s", "--deadline", "500ms", "--chart", chart, timeout_seconds=90)
     assert process.wait() == 0, process.stderr
     assert "0 streams keep up." in process.stdout
     assert "no: infer" in process.stdout
+    assert "infer gives out first." in process.stdout
+    picture = cv2.imread(str(chart))
+    assert picture is not None and picture.shape[1] > 1500
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20, "nothing was drawn"
+
+
+def test_a_chart_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    process = onpace("capacity", "configs/minimal.yaml", "--chart", tmp_path / "missing" / "c.png")
+    assert process.wait() == 2
+    assert "does not exist" in process.stderr
 
 
 def test_a_wrong_duration_says_what_is_allowed(tmp_path: Path) -> None:

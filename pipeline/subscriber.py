@@ -78,6 +78,8 @@ class PublisherRestarted(NamedTuple):
     publisher: str
 
 
+Kind = Literal["status", "detections"]
+
 Event = Message | Gap | PublisherGone | PublisherEnded | PublisherRestarted
 
 
@@ -123,10 +125,12 @@ class Subscriber:
         streams: Collection[str] | None = None,
         encoding: Literal["auto", "msgpack", "json"] = "auto",
         *,
+        kinds: Collection[Kind] = ("status", "detections"),
         keys: SubscriberKeys | None = None,
         queue_messages: int = 1000,
     ) -> None:
-        """Connect; without ``streams``, to all of them. ``keys`` for a publisher that asks who connects.
+        """Connect; without ``streams``, to all of them. ``kinds``: where detections are not wanted, gaps
+        in them are nobody's loss. ``keys`` for a publisher that asks who connects.
 
         Raises UrlError for a malformed endpoint; a publisher that is not there yet is waited for.
         """
@@ -149,7 +153,8 @@ class Subscriber:
         self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_MESSAGE_BYTES)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
         self._socket.setsockopt(zmq.IPV6, int(address.ipv6))
-        for kind in ("status", "detections"):
+        self._counts_gaps = "detections" in kinds
+        for kind in kinds:
             for stream_id in self._streams or ("",):
                 self._socket.subscribe(f"{kind}/{stream_id}")
         if keys is not None:
@@ -259,7 +264,7 @@ class Subscriber:
         expected = newest if isinstance(message, DetectionsMessage) else newest + 1
         known = counts.publisher != ""  # what came before this subscriber did is nobody's loss
         first_missing = counts.last_sequence + 1
-        if known and first_missing < expected:
+        if known and first_missing < expected and self._counts_gaps:
             gap = Gap(message.stream_id, first_missing, expected - 1)
             counts.gaps += 1
             counts.lost += gap.lost

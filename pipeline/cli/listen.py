@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import msgspec
@@ -16,6 +13,8 @@ import typer
 
 from pipeline import clock
 from pipeline.cli import exit_codes
+from pipeline.cli.output import printable
+from pipeline.cli.process import sigterm_as_interrupt
 from pipeline.config.sections import parse_duration
 from pipeline.errors import ConfigError
 from pipeline.publish.curve import SubscriberKeys
@@ -83,7 +82,7 @@ class _Listener:
 
     def run(self, subscriber: Subscriber) -> str:
         try:
-            with _sigterm_as_interrupt():
+            with sigterm_as_interrupt():
                 return self._listen(subscriber)
         except KeyboardInterrupt:
             return "interrupted"
@@ -141,10 +140,10 @@ def _text_printer(statuses: bool) -> Printer:
     def text(event: Event) -> str | None:
         if isinstance(event, DetectionsMessage):
             age = f"age {event.age_seconds * 1000:.0f} ms"
-            return _printable(f"{event.stream_id}  frame {event.frame_index}  {age}  {_objects(event)}")
+            return printable(f"{event.stream_id}  frame {event.frame_index}  {age}  {_objects(event)}")
         if isinstance(event, StatusMessage):
-            return _printable(_status_text(event)) if statuses else None
-        return _printable(_notice_text(event))
+            return printable(_status_text(event)) if statuses else None
+        return printable(_notice_text(event))
 
     return text
 
@@ -205,7 +204,7 @@ def _summary_text(summary: dict[str, Any]) -> str:
         lines.append("nothing received: is a pipeline publishing there?")
     if summary["malformed"]:
         lines.append(f"{summary['malformed']} messages could not be read")
-    return "\n".join(_printable(line) for line in lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _print_last(text: str) -> None:
@@ -216,25 +215,8 @@ def _print_last(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _printable(text: str) -> str:
-    # Names come from the network: they must not be able to move a terminal's cursor.
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def _seconds(duration: str) -> float:
     try:
         return parse_duration(duration)
     except ValueError as error:
         raise ConfigError(f"--for '{duration}': {error}.") from error
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

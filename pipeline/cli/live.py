@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,7 +16,7 @@ from rich.text import Text
 from pipeline.cli.output import give_up, why
 from pipeline.cli.summary import VERDICT_STYLES, console_of, number
 from pipeline.clock import monotonic
-from pipeline.keepup.status import StreamStatus
+from pipeline.publish.messages import StatusMessage
 
 _log = logging.getLogger("onpace.run")
 
@@ -27,7 +28,12 @@ _MOST_CAUSES = 8
 _WIDE = 105
 """Columns from which a terminal has room for everything."""
 
-Show = Callable[[Sequence[StreamStatus]], None]
+
+class Show(Protocol):
+    """Shows the statuses."""
+
+    def __call__(self, statuses: Sequence[StatusMessage], notice: str = "") -> None:
+        """``notice``: what is to be said besides, one line."""
 
 
 @contextmanager
@@ -35,10 +41,15 @@ def live_view(*, quiet: bool, to_stderr: bool) -> Iterator[Show]:
     """Give a function that shows the statuses; call it several times a second."""
     console = console_of(to_stderr)
     if quiet:
-        yield lambda statuses: None
+        yield lambda statuses, notice="": None
     elif console.is_terminal:
         with Live(console=console, refresh_per_second=_REFRESHES_PER_SECOND, transient=True) as live, _logs_above():
-            yield lambda statuses: live.update(table_of(statuses, wide=console.width >= _WIDE))
+
+            def show(statuses: Sequence[StatusMessage], notice: str = "") -> None:
+                table = table_of(statuses, wide=console.width >= _WIDE)
+                live.update(Group(table, Text(notice, style="yellow")) if notice else table)
+
+            yield show
     else:
         yield _lines(console)
 
@@ -56,7 +67,7 @@ def _logs_above() -> Iterator[None]:
                 handler.setStream(stream)
 
 
-def table_of(statuses: Sequence[StreamStatus], *, wide: bool = True) -> Group:
+def table_of(statuses: Sequence[StatusMessage], *, wide: bool = True) -> Group:
     """Return one row a stream, and below it what is in the way of those that are not well."""
     table = Table()
     table.add_column("stream", overflow="fold", min_width=8)
@@ -72,14 +83,14 @@ def table_of(statuses: Sequence[StreamStatus], *, wide: bool = True) -> Group:
             number(status.age_seconds.p50, ".3f"),
             number(status.age_seconds.p95, ".3f"),
             *(_times(status) if wide else ()),
-            str(status.ledger.dropped_total),
+            str(_dropped(status)),
             Text(status.verdict, style=VERDICT_STYLES[status.verdict]),
         )
     causes = [Text(f"{status.stream_id}: {status.cause}") for status in statuses if status.cause]
     return Group(table, *causes[:_MOST_CAUSES])
 
 
-def _times(status: StreamStatus) -> tuple[str, str, str]:
+def _times(status: StatusMessage) -> tuple[str, str, str]:
     wait, work = number(status.wait_seconds_p95, ".3f"), number(status.service_seconds_p95, ".3f")
     return wait, work, number(status.headroom_streams, "+.1f")
 
@@ -87,15 +98,20 @@ def _times(status: StreamStatus) -> tuple[str, str, str]:
 def _lines(console: Console) -> Show:
     """A line a stream every few seconds, and at once when its verdict changes."""
     shown: dict[str, tuple[str, float]] = {}
+    told = ""
 
-    def show(statuses: Sequence[StreamStatus]) -> None:
+    def show(statuses: Sequence[StatusMessage], notice: str = "") -> None:
+        nonlocal told
         try:
             print_lines(statuses)
+            if notice and not told:
+                print(notice, file=console.file, flush=True)
+            told = notice
         except OSError as error:
             give_up(console.file)
             _log.warning("status lines cannot be written (%s): the run goes on without them.", why(error))
 
-    def print_lines(statuses: Sequence[StreamStatus]) -> None:
+    def print_lines(statuses: Sequence[StatusMessage]) -> None:
         now = monotonic()
         for status in statuses:
             verdict, at = shown.get(status.stream_id, ("", 0.0))
@@ -108,13 +124,17 @@ def _lines(console: Console) -> Show:
     return show
 
 
-def line_of(status: StreamStatus) -> str:
+def _dropped(status: StatusMessage) -> int:
+    return sum(count for reasons in status.dropped.values() for count in reasons.values())
+
+
+def line_of(status: StatusMessage) -> str:
     """Return one stream's status as a line."""
     line = (
         f"{status.stream_id}: {status.verdict}"
         f"  camera {number(status.cadence_fps, '.1f')} fps"
         f"  published {number(status.published_fps, '.1f')} fps"
         f"  age p95 {number(status.age_seconds.p95, '.3f')} s"
-        f"  dropped {status.ledger.dropped_total}"
+        f"  dropped {_dropped(status)}"
     )
     return f"{line}  ({status.cause})" if status.cause else line

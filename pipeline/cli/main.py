@@ -25,6 +25,8 @@ from pipeline.cli.listen import listen
 from pipeline.cli.output import give_up
 from pipeline.cli.record import record
 from pipeline.cli.run import run
+from pipeline.cli.streams import COMMANDS
+from pipeline.cli.top import top
 from pipeline.errors import InputError, OnpaceError
 
 app = typer.Typer(
@@ -84,9 +86,13 @@ def _report(error: Exception, code: int) -> int:
     return code
 
 
-for command in (run, record, check, capacity, listen, keys, doctor, describe, compare):
+for command in (run, record, check, capacity, listen, top, keys, doctor, describe, compare):
     app.command(help=_paragraphs(command))(_reporting(command))
 app.command("eval", help=_paragraphs(eval_model))(_reporting(eval_model))
+streams = typer.Typer(no_args_is_help=True, help="List, add, change, pause, restart and remove streams while running.")
+for name, steering in COMMANDS.items():
+    streams.command(name, help=_paragraphs(steering))(_reporting(steering))
+app.add_typer(streams, name="streams")
 
 
 def main() -> None:

@@ -18,3 +18,8 @@ def give_up(stream: IO[str]) -> None:
         os.dup2(nowhere, stream.fileno())
     finally:
         os.close(nowhere)
+
+
+def printable(text: str) -> str:
+    """Return text from the network without what could move a terminal's cursor."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -24,6 +24,7 @@ from pipeline.clock import monotonic
 from pipeline.config.sections import Config, MetricsSection, parse_listen
 from pipeline.errors import ConfigError
 from pipeline.pipeline import Pipeline
+from pipeline.publish.publish_step import status_message
 
 _REFRESH_SECONDS = 0.25
 
@@ -135,7 +136,7 @@ def _watch(pipeline: Pipeline, asked_to_stop: threading.Event, until: float | No
     """Show the pipeline until it ends by itself, by signal or by time."""
     with live_view(quiet=quiet, to_stderr=_stdout_is_taken(pipeline.config)) as show:
         while not pipeline.wait(_REFRESH_SECONDS):
-            show(pipeline.status())
+            show([status_message(status) for status in pipeline.status()])
             if asked_to_stop.is_set() or (until is not None and monotonic() >= until):
                 pipeline.stop()
 

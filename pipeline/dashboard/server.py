@@ -16,7 +16,9 @@ from pipeline.errors import UrlError
 
 MOST_HEAD_BYTES = 8192
 HEAD_SECONDS = 2.0
-"""To send a request's head, from when the connection was made or the request before was answered."""
+"""To send the rest of a request's head after its first byte."""
+SILENT_SECONDS = 8.0
+"""For a connection on which nothing was asked yet: browsers open some ahead, and need a while on a busy machine."""
 MOST_CONNECTIONS = 256
 """Open at a time; a request on any further one is answered with 503."""
 _BACKLOG = 64
@@ -70,12 +72,17 @@ class _PatientProtocol(H11Protocol):
     """Hangs up on whoever does not send a request's head in time: uvicorn itself would wait for ever."""
 
     _patience: asyncio.TimerHandle | None = None
+    _begun = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_head()
+        self._await_request()
 
     def data_received(self, data: bytes) -> None:
+        if not self._begun:
+            self._begun = True
+            self._stop_waiting()
+            self._patience = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
@@ -83,14 +90,16 @@ class _PatientProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._stop_waiting()
-        self._await_head()
+        self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
 
-    def _await_head(self) -> None:
-        self._patience = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+    def _await_request(self) -> None:
+        self._begun = False
+        # Closed in good order: a browser that is about to ask opens another one, where a reset would fail its request.
+        self._patience = self.loop.call_later(SILENT_SECONDS, self.transport.close)
 
     def _stop_waiting(self) -> None:
         if self._patience is not None:

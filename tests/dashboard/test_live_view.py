@@ -14,6 +14,7 @@ from pipeline.cli.summary import VERDICT_STYLES
 from tests.dashboard.conftest import ViewedRun, viewed_run, wait_until
 from tests.helpers.chromium import watched_page
 from tests.helpers.moving_boxes import moving_boxes
+from tests.helpers.onpace_process import OnpaceProcess
 from tests.helpers.rtsp_process import RtspServerProcess
 from tests.helpers.tiny_onnx import colour_detector, do_nothing_detector
 
@@ -188,6 +189,47 @@ def test_everything_can_be_done_by_keyboard(run: ViewedRun, browser):
         assert {"Streams", "Events", "Add a stream", "Keys"} <= reached
         page.keyboard.press("e")
         page.wait_for_selector(".changes-page")
+
+
+def test_a_camera_is_added_paused_resumed_and_removed_in_the_page(run: ViewedRun, cameras, browser, tmp_path):
+    attic = cameras.add_camera("attic", moving_boxes(tmp_path / "attic.mp4"), port=0)
+    with OnpaceProcess("listen", run.messages, "--json") as listener, watched_page(browser, run.address) as page:
+        page.wait_for_selector(".tile")
+        page.keyboard.press("a")
+        page.wait_for_selector("dialog[open]")
+        page.keyboard.type("attic")
+        page.keyboard.press("Tab")
+        page.keyboard.type("gopher://attic")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("dialog .error:visible")
+        assert "gopher" in page.text_content("dialog .error"), "the refusal does not name what is wrong"
+        page.fill("dialog input[name=url]", attic.url)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("dialog", state="detached")
+        wait_for_picture(page, "attic")
+        listener.wait_for('"stream_id":"attic"', timeout_seconds=40)
+
+        page.goto(f"{run.address}#/stream/attic")
+        page.wait_for_selector(".controls")
+        page.keyboard.press("p")
+        wait_for_verdict(page, "attic", "paused")
+        page.keyboard.press("p")
+        wait_for_verdict(page, "attic", *AT_WORK)
+        page.keyboard.press("c")
+        page.fill("dialog input[name=weight]", "-2")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("dialog .error:visible")
+        page.fill("dialog input[name=weight]", "3")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("dialog", state="detached")
+        page.keyboard.press("Delete")
+        page.wait_for_selector("dialog[open]")
+        page.click("dialog button[type=submit]")
+        page.wait_for_selector(".overview")
+        wait_until(lambda: page.locator('.tile[data-stream="attic"]').count() == 0, "the tile to go")
+        page.goto(f"{run.address}#/events")
+        for words in ("paused", "resumed", "changed: weight 3", "removed"):
+            page.locator(".change-list .words", has_text=words).first.wait_for()
 
 
 @pytest.mark.parametrize(("width", "height", "scheme"), [(390, 844, "dark"), (1440, 900, "light")])

@@ -18,7 +18,7 @@ export class Actions {
   }
 
   async togglePause(id) {
-    const paused = this.store.verdict(id) === "paused";
+    const paused = this.store.streams.get(id)?.facts.paused;
     await this.perform(() => (paused ? api.resumeStream(id) : api.pauseStream(id)), `${id} ${paused ? "is resumed" : "is paused"}.`);
   }
 

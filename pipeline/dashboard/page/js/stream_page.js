@@ -141,7 +141,7 @@ export class StreamPage {
     setText(this.cause, cause);
     this.veil.hidden = Boolean(this.picture.shown) && !away;
     setText(this.veil, away ? verdict : "no picture yet");
-    const paused = verdict === "paused";
+    const paused = Boolean(stream?.facts.paused);
     if (paused !== this.paused) {
       this.paused = paused;
       this.pause.replaceChildren(icon(paused ? "play" : "pause"), h("span", { class: "word" }, paused ? "Resume" : "Pause"));

@@ -54,6 +54,7 @@ class InferStep:
         self._pace = pace
         self._limits = limits
         self._failures = 0
+        self._has_worked = False
 
     def run(self, batcher: Batcher, in_order: InOrder, taken: Callable[[Frame], None]) -> None:
         """Take batches and hand them on until none will come. ``taken`` hears of every frame that leaves its queue."""
@@ -76,7 +77,11 @@ class InferStep:
         if ready:
             self._infer(batch, ready)
         self._busy.add(started, monotonic())
-        self._failures = 0 if batch.inferred else self._failures + 1
+        if batch.inferred:
+            self._failures, self._has_worked = 0, True
+        elif any(failed.stage == "infer" for failed in batch.failed) or not self._has_worked:
+            # Where the model works, pictures that cannot be prepared or read are their camera's trouble alone.
+            self._failures += 1
         if batch.failed:
             failed = batch.failed[0]
             _log.warning("stream %s: %s failed: %s", failed.frame.stream_id, failed.stage, failed.error)

@@ -11,10 +11,10 @@ from pipeline.bounded_queue import BoundedQueue
 from pipeline.clock import monotonic
 from pipeline.decode.decoder import CorruptPacketError, Decoder, Picture
 from pipeline.errors import Cause, SourceError
-from pipeline.frame import Frame, Packet, StreamInfo
+from pipeline.frame import Frame, Packet, StreamInfo, size_of
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
-from pipeline.keepup.picture_watch import PictureWatch
+from pipeline.keepup.picture_watch import PictureWatch, sample_of
 from pipeline.rate_limit import RateLimit
 from pipeline.source.source import Source
 
@@ -152,7 +152,10 @@ class Capture:
 
     def _look(self, watch: PictureWatch, picture: Picture, now: float) -> None:
         keyframe = getattr(picture.packet.payload, "is_keyframe", True)  # what is no coded packet depends on no other
-        if watch.look(picture.planes[0], now, keyframe=keyframe, full_range=picture.colour.full_range):
+        if not watch.wants(now, keyframe=keyframe):
+            return
+        sample = sample_of(picture.planes)
+        if watch.look(sample, now, keyframe=keyframe, full_range=picture.colour.full_range):
             self._meter.pictured(watch.state, now)
 
     def _frame(self, picture: Picture, now: float, decode_seconds: float) -> Frame:
@@ -191,7 +194,7 @@ class Capture:
         return self._last_pts
 
     def _check_size(self, picture: Picture) -> None:
-        height, width = picture.planes[0].shape
+        width, height = size_of(picture.planes)
         if width * height > self._context.limits.max_pixels:
             raise SourceError(
                 f"pictures of {width}x{height} have more pixels than decode.max_pixels allows "

@@ -20,24 +20,22 @@ from pathlib import Path
 
 from engines.cores import usable_cores
 from engines.inspect_model import read_model_spec
-from engines.runtime import Runtime, RuntimeOptions, Slot, open_runtime
+from engines.runtime import DeviceSlot, Runtime, RuntimeOptions, Slot, open_runtime
 from pipeline.accuracy.calibration import calibration_from
 from pipeline.clock import monotonic
 from pipeline.config.sections import Config
 from pipeline.dashboard.dashboard import Dashboard
+from pipeline.decode.nvdec import open_nvdec
 from pipeline.frame import Frame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
-from pipeline.infer.infer_step import InferStep
+from pipeline.infer.open_step import open_step
 from pipeline.infer.run_pace import RunPace
 from pipeline.keepup.process_watch import ProcessWatch
 from pipeline.keepup.status import StreamStatus
 from pipeline.metrics.frame_times import FrameTimes
 from pipeline.metrics.metrics import Metrics
 from pipeline.plan import StreamPlan, plan_stream
-from pipeline.postprocess.head import open_head
-from pipeline.postprocess.postprocess import Postprocess
-from pipeline.preprocess.host import HostPreprocess
 from pipeline.publish.curve import PublisherKeys
 from pipeline.publish.publish_step import PublishStep
 from pipeline.publish.publisher import Publisher
@@ -78,8 +76,13 @@ class Pipeline:
             # Before the model is loaded and warmed up: subscribers that wait already miss nothing.
             self._publisher = opened.enter_context(closing(self._open_publisher()))
             self.runtime = opened.enter_context(self._open_runtime(model, plans))
+            gpu = next((slot.gpu for slot in self.runtime.slots if isinstance(slot, DeviceSlot)), None)
+            self._nvdec = open_nvdec(gpu, config.decode.device)
+            if self._nvdec is not None:
+                opened.callback(self._nvdec.close)
+            self._opened = opened  # steps that open for the slots close before them
             self._wire(plans)
-            opened.pop_all()
+            self._opened = opened.pop_all()
         self.metrics.watch(self)
         self.dashboard.watch(self)
 
@@ -104,7 +107,9 @@ class Pipeline:
         self._track = TrackStep({}, score_threshold=self.config.postprocess.score_threshold)
         self.times = FrameTimes()
         # source -> decode
-        self.streams = Streams(self.config, self._batcher, self._track, self.times, on_failure=self._failed)
+        self.streams = Streams(
+            self.config, self._batcher, self._track, self.times, self._nvdec, on_failure=self._failed
+        )
         for section in self.config.streams:
             self.streams.add(section)
         if not self.config.dashboard.stay:
@@ -138,11 +143,7 @@ class Pipeline:
         for thread in self._threads():
             if not thread.join(5.0):
                 _log.error("%s did not end within 5 s", thread.name)
-        self._publisher.close()
-        self.runtime.close()
-        self._tracing.close()
-        self.metrics.close()
-        self.dashboard.close()
+        self._opened.close()  # the last that was opened first
 
     def __enter__(self) -> Pipeline:
         return self
@@ -167,10 +168,6 @@ class Pipeline:
         """Monotonic seconds when the publish thread last came round; None before it starts and after it ended."""
         return self._publishing.ticked_at
 
-    def stuck(self, patience_seconds: float) -> str:
-        """What hangs for longer than that, so that only a restart helps, for people; empty while everything moves."""
-        return self._pace.stuck(patience_seconds)
-
     def draining(self) -> bool:
         """Whether it was asked to stop, or has ended."""
         return self._stopping
@@ -180,23 +177,9 @@ class Pipeline:
         return [*self.streams.values_now(), *self._slots, self._publish]
 
     def _slot(self, number: int, slot: Slot) -> StageThread:
-        post = self.config.postprocess
-        step = InferStep(
-            slot,
-            HostPreprocess(self.spec, slot.input),
-            Postprocess(
-                self.spec,
-                open_head(self.spec),
-                score_threshold=post.score_threshold,
-                iou_threshold=post.iou_threshold,
-                max_detections=post.max_detections,
-                classes=post.classes,
-            ),
-            self._watch.infer,
-            self._watch.runs,
-            self._pace,
-            self._track.limits,
-        )
+        watch, limits = self._watch, self._track.limits
+        step = open_step(self.spec, slot, self.config.postprocess, watch.infer, watch.runs, self._pace, limits)
+        self._opened.callback(step.close)
 
         def infer() -> None:
             step.run(self._batcher, self._in_order, self._taken)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.config.sections import MOST_STREAMS, Config, StreamSection
+from pipeline.decode.nvdec import Nvdec
 from pipeline.errors import StageError, StreamError
 from pipeline.infer.batcher import Batcher
 from pipeline.keepup.load import BusyClock
@@ -43,6 +44,7 @@ class Streams(Mapping[str, StreamSupervisor]):
         batcher: Batcher,
         track: TrackStep,
         times: FrameTimes,
+        nvdec: Nvdec | None = None,
         *,
         on_failure: Callable[[BaseException], None],
     ) -> None:
@@ -50,6 +52,7 @@ class Streams(Mapping[str, StreamSupervisor]):
         self._batcher = batcher
         self._track = track
         self._times = times
+        self._nvdec = nvdec
         self._on_failure = on_failure
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
@@ -175,6 +178,7 @@ class Streams(Mapping[str, StreamSupervisor]):
             BusyClock(self._config.keepup.window),
             on_failure=self._on_failure,
             history=self._histories.setdefault(plan.stream_id, History()),
+            nvdec=self._nvdec,
         )
         self._track.add(plan.stream_id, plan.tracker, plan.score_threshold, self._config.track.new_track_score)
         self._times.add(plan.stream_id)

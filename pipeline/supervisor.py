@@ -13,6 +13,8 @@ from pipeline.bounded_queue import BoundedQueue
 from pipeline.capture import Capture, StreamContext
 from pipeline.clock import monotonic
 from pipeline.decode.decoder import Decoder, open_decoder
+from pipeline.decode.gpu_first import GpuFirst
+from pipeline.decode.nvdec import Nvdec
 from pipeline.errors import Cause, SourceError
 from pipeline.frame import Frame, StreamInfo
 from pipeline.keep_trying import KeepTrying
@@ -51,8 +53,12 @@ class StreamSupervisor(StageThread):
         *,
         on_failure: Callable[[BaseException], None],
         history: History | None = None,
+        nvdec: Nvdec | None = None,
     ) -> None:
-        """``history``: what a stream of that name left behind; epochs and frame numbers go on from there."""
+        """``history``: what a stream of that name left behind; epochs and frame numbers go on from there.
+
+        ``nvdec`` decodes on the GPU what it takes; None decodes in software.
+        """
         super().__init__(f"source-{plan.stream_id}", self._supervise, on_failure=on_failure)
         self.plan = plan
         self.queue = queue
@@ -68,6 +74,7 @@ class StreamSupervisor(StageThread):
         self._wished = threading.Condition()
         self._plays = 0
         self._log = logging.getLogger(f"onpace.source.{plan.stream_id}")
+        self._gpu_first = None if nvdec is None else GpuFirst(nvdec, self._log)
         self._trying = KeepTrying(plan, self._stopping, self._log, self._waiting)
 
     @property
@@ -113,8 +120,6 @@ class StreamSupervisor(StageThread):
                 self._wished.wait_for(lambda: self._wish != "pause")
             if self._wish == "stop":
                 return False
-            if self._plays:  # it was asked for: what comes now is no reconnection
-                self.meter.connection("paused", monotonic())
             self._stopping.clear()
             return True
 
@@ -142,7 +147,7 @@ class StreamSupervisor(StageThread):
             self._check_size(info)
             self._plays += 1
             self.history.epoch += 1
-            decoder = open_decoder(info, self.plan.decode_threads, self.plan.limits.max_pixels)
+            decoder = self._open_decoder(info)
             try:
                 self._capture(info, source, decoder)
             finally:
@@ -151,6 +156,14 @@ class StreamSupervisor(StageThread):
             source.close()
         if self.plan.endless and not self._stopping.is_set():
             raise SourceError("the camera ended the stream", cause=Cause.ENDED)
+
+    def _open_decoder(self, info: StreamInfo) -> Decoder:
+        def software() -> Decoder:
+            return open_decoder(info, self.plan.decode_threads, self.plan.limits.max_pixels)
+
+        if self._gpu_first is None or info.decoder != "pyav":
+            return software()
+        return self._gpu_first.open(info, software)
 
     def _capture(self, info: StreamInfo, source: Source, decoder: Decoder) -> None:
         opened_at = monotonic()

@@ -28,8 +28,6 @@ struct Head {
     int candidates, classes, wanted_count, max_candidates, max_detections;
     int box_kind, suppresses, logits;
     int checks_all;              // refuse infinite scores of all candidates (1), and their boxes (2)
-    float threshold;             // on what is compared: a logit where ``logits``
-    float confident;             // score from which on a candidate counts as left out
     float iou_threshold, input_width, input_height;
 };
 
@@ -40,6 +38,8 @@ struct Picture {
     int left, top, inner_width, inner_height;
     float matrix[12];
     float scale_x, scale_y, source_width, source_height;
+    float threshold;  // on what is compared: a logit where ``logits``
+    float confident;  // score from which on a candidate is missed when it is left out
 };
 
 struct Tally {
@@ -58,17 +58,19 @@ static __device__ __forceinline__ float at(const Values &values, int picture, in
 
 static __device__ __forceinline__ bool finite(float value) { return fabsf(value) <= 3.402823466e38f; }
 
-extern "C" __global__ void collect(const Head *heads, Tally *tallies, unsigned long long *keys, int *class_ids) {
+extern "C" __global__ void collect(const Head *heads, const Picture *pictures, Tally *tallies,
+                                   unsigned long long *keys, int *class_ids) {
     const Head &head = *heads;
     int candidate = (int)(blockIdx.x * blockDim.x + threadIdx.x), picture = (int)blockIdx.y;
     if (candidate >= head.candidates) return;
     Tally &tally = tallies[picture];
+    float threshold = pictures[picture].threshold;
 
     float object = 1.0f;
     if (head.objectness.address) {
         object = at(head.objectness, picture, candidate, 0);
         if (!finite(object)) tally.not_a_number = 1;
-        if (!(object >= head.threshold)) return;  // no class score exceeds 1
+        if (!(object >= threshold)) return;  // no class score exceeds 1
     }
     if (head.checks_all == 2)
         for (int side = 0; side < 4; side++)
@@ -97,7 +99,7 @@ extern "C" __global__ void collect(const Head *heads, Tally *tallies, unsigned l
     }
     if (head.objectness.address) best = best * object;
     if (head.pictures.address && (int)at(head.pictures, 0, candidate, 0) != picture) return;
-    if (!(best >= head.threshold) || class_id < 0) return;
+    if (!(best >= threshold) || class_id < 0) return;
     if (head.wanted && (class_id >= head.wanted_count || !((const unsigned char *)head.wanted)[class_id])) return;
     if (head.logits) best = 1.0f / (1.0f + expf(-best));
     best += 0.0f;  // no negative zero: scores are ordered by their bits
@@ -106,7 +108,7 @@ extern "C" __global__ void collect(const Head *heads, Tally *tallies, unsigned l
     class_ids[row + candidate] = class_id;
     int place = atomicAdd(&tally.found, 1);
     keys[row + place] = ((unsigned long long)__float_as_uint(best) << 32) | (0xffffffffu - (unsigned)candidate);
-    if (best >= head.confident) atomicAdd(&tally.confident, 1);
+    if (best >= pictures[picture].confident) atomicAdd(&tally.confident, 1);
 }
 
 struct Box {
@@ -291,7 +293,7 @@ extern "C" __global__ void suppress(const Head *heads, const Tally *tallies, con
         }
         shown = rank;
         truncated = tally.confident > head.max_candidates ||
-                    (next < count && __uint_as_float((unsigned)(order[next] >> 32)) >= head.confident);
+                    (next < count && __uint_as_float((unsigned)(order[next] >> 32)) >= pictures[picture].confident);
         left = next;
         header[0] = rank;
         header[1] = truncated;

@@ -21,7 +21,8 @@ struct Picture {
     int width, height, chroma_width, chroma_height;
     int left, top, inner_width, inner_height;  // where the upright picture lies in the target
     float matrix[12];  // rows: the model's channels; columns: Y, U, V, offset; 0-255 to 0-255
-    float scale_x, scale_y, source_width, source_height;  // for the way back: see heads.cu
+    float scale_x, scale_y, source_width, source_height;  // for the way back, and
+    float threshold, confident;                           // the scores that count: see heads.cu
 };
 
 struct Taps {

@@ -144,6 +144,8 @@ class DecodeSection(Section):
     """Frames of a stream that may wait after decoding. Higher rides out longer stalls; lower keeps memory down."""
     policy: Policy = "auto"
     """What a full queue does: block (wait), drop_oldest, or auto: drop_oldest for live streams, block for the rest."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where video is decoded. auto: on the GPU where the model runs there and NVDEC works, stream by stream."""
     threads: Whole | None = Field(None, ge=0, le=64)
     """Threads that decode one stream. null: 2 for files, 1 for live streams; 0 lets the codec choose."""
     max_pixels: Whole = Field(36_000_000, ge=4096, le=134_217_728)

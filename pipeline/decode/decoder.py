@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pipeline.frame import Colour, Packet, Plane, StreamInfo
+from pipeline.frame import Colour, DevicePlanes, HostPlanes, Packet, StreamInfo
 
 DECODERS: dict[str, str] = {  # StreamInfo.decoder -> "module:Class", imported on first use
     "pyav": "pipeline.decode.pyav:PyAvDecoder",
@@ -22,8 +22,8 @@ LARGEST_PICTURE = 1 << 27
 class Picture:
     """One decoded picture, before the stream's capture makes a ``Frame`` of it."""
 
-    planes: tuple[Plane, Plane, Plane]
-    """uint8 Y, U, V as in ``Frame.planes``."""
+    planes: HostPlanes | DevicePlanes
+    """As in ``Frame.planes``."""
     colour: Colour
     rotation: int
     """Quarter turns clockwise, in degrees, that put it upright."""

@@ -12,7 +12,7 @@ from pipeline.frame import Colour, Plane
 Planes = tuple[Plane, Plane, Plane]
 
 _OURS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"})
-_HD_HEIGHT = 720
+HD_HEIGHT = 720
 
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _BT601 = "ITU601"
@@ -30,7 +30,7 @@ _MATRICES: dict[int, Literal["bt601", "bt709", "bt2020"]] = {  # AVCOL_SPC_*
 def to_planes(frame: Any) -> tuple[Planes, Colour, Any]:
     """Return Y, U and V of ``frame``, what they mean, and the object that keeps their memory alive."""
     layout = frame.format.name
-    colour = _colour(layout, frame.colorspace, frame.color_range, frame.height >= _HD_HEIGHT)
+    colour = colour_of(layout, frame.colorspace, frame.color_range, frame.height >= HD_HEIGHT)
     if layout not in _OURS:
         frame, colour = _converted(frame, colour)
     luma, blue, red = frame.planes
@@ -48,7 +48,8 @@ def _view(plane: Any) -> Plane:
 
 
 @lru_cache(maxsize=64)
-def _colour(layout: str, matrix: int, colour_range: int, is_hd: bool) -> Colour:
+def colour_of(layout: str, matrix: int, colour_range: int, is_hd: bool) -> Colour:
+    """Return what a frame's colours mean, by FFmpeg's numbers for its matrix and range."""
     return Colour(
         _MATRICES.get(matrix) or ("bt709" if is_hd else "bt601"),
         colour_range == _FULL_RANGE or layout.startswith("yuvj"),

@@ -27,7 +27,9 @@ class PyAvDecoder:
         self._seconds_per_tick = float(info.template.time_base)
         self._packets: dict[int, Packet] = {}
         self._latest: Packet | None = None
-        if info.live:
+        if self._context.is_open:  # another decoder began with it: its threads are settled
+            pass
+        elif info.live:
             # Frame threads would hold back one picture each; slices share the work of one picture.
             self._context.thread_type = "SLICE"
             self._context.thread_count = threads or _LIVE_THREADS

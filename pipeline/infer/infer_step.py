@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from engines.runtime import Slot, Tensors
@@ -25,8 +26,55 @@ _FAILURES_IN_A_ROW = 10
 _log = logging.getLogger("onpace.infer")
 
 
-class InferStep:
-    """Prepares, runs and reads batches in one slot. Passive and not thread-safe: one per slot.
+class SlotStep(ABC):
+    """Takes batches for one slot and hands them on; how a batch is worked on is the subclass's."""
+
+    def __init__(self, busy: BusyClock, pace: RunPace) -> None:
+        self._busy = busy
+        self._pace = pace
+        self._failures = 0
+
+    def run(self, batcher: Batcher, in_order: InOrder, taken: Callable[[Frame], None]) -> None:
+        """Take batches and hand them on until none will come. ``taken`` hears of every frame that leaves its queue."""
+        try:
+            self._enter()
+            while True:
+                self._pace.wait_until_due()
+                batch = batcher.take()
+                if batch is None:
+                    return
+                for frame in batch.frames:
+                    taken(frame)
+                in_order.put(self(batch))
+        finally:
+            in_order.leave()
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Fill in ``batch.inferred`` and ``batch.failed``. Raises StageError when nothing works any more."""
+        started = monotonic()
+        self._work(batch)
+        self._busy.add(started, monotonic())
+        self._failures = 0 if batch.inferred else self._failures + 1
+        if batch.failed:
+            failed = batch.failed[0]
+            _log.warning("stream %s: %s failed: %s", failed.frame.stream_id, failed.stage, failed.error)
+            if self._failures >= _FAILURES_IN_A_ROW:
+                raise StageError(f"{self._failures} batches in a row failed: {failed.error}", stage=failed.stage)
+        return batch
+
+    def close(self) -> None:  # noqa: B027 - not every step holds something
+        """Give back what the step took for itself. Closing twice is safe."""
+
+    def _enter(self) -> None:  # noqa: B027 - not every step needs it
+        """Make the calling thread ready for the work."""
+
+    @abstractmethod
+    def _work(self, batch: Batch) -> None:
+        """Fill in ``batch.inferred`` and ``batch.failed``."""
+
+
+class InferStep(SlotStep):
+    """Prepares, runs and reads batches in one slot, from host memory. Passive and not thread-safe: one per slot.
 
     A frame that cannot be prepared or read fails alone; a run that fails costs its batch.
     """
@@ -46,48 +94,17 @@ class InferStep:
         ``pace``, shared by all slots, says when to take the next frames. ``limits`` says which scores of a stream
         count; None: those of ``postprocess``.
         """
+        super().__init__(busy, pace)
         self._slot = slot
         self._preprocess = preprocess
         self._postprocess = postprocess
-        self._busy = busy
         self._runs = runs
-        self._pace = pace
         self._limits = limits
-        self._failures = 0
-        self._has_worked = False
 
-    def run(self, batcher: Batcher, in_order: InOrder, taken: Callable[[Frame], None]) -> None:
-        """Take batches and hand them on until none will come. ``taken`` hears of every frame that leaves its queue."""
-        try:
-            while True:
-                self._pace.wait_until_due()
-                batch = batcher.take()
-                if batch is None:
-                    return
-                for frame in batch.frames:
-                    taken(frame)
-                in_order.put(self(batch))
-        finally:
-            in_order.leave()
-
-    def __call__(self, batch: Batch) -> Batch:
-        """Fill in ``batch.inferred`` and ``batch.failed``. Raises StageError when nothing works any more."""
-        started = monotonic()
+    def _work(self, batch: Batch) -> None:
         ready = self._prepare(batch)
         if ready:
             self._infer(batch, ready)
-        self._busy.add(started, monotonic())
-        if batch.inferred:
-            self._failures, self._has_worked = 0, True
-        elif any(failed.stage == "infer" for failed in batch.failed) or not self._has_worked:
-            # Where the model works, pictures that cannot be prepared or read are their camera's trouble alone.
-            self._failures += 1
-        if batch.failed:
-            failed = batch.failed[0]
-            _log.warning("stream %s: %s failed: %s", failed.frame.stream_id, failed.stage, failed.error)
-            if self._failures >= _FAILURES_IN_A_ROW:
-                raise StageError(f"{self._failures} batches in a row failed: {failed.error}", stage=failed.stage)
-        return batch
 
     def _prepare(self, batch: Batch) -> list[tuple[Frame, Letterbox, float]]:
         """Fill the slot's input row by row; return the frames in it, their geometry and preprocess seconds."""

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.frame import Plane
+from pipeline.frame import DevicePlanes, HostPlanes
 
 PictureState = Literal["", "frozen", "black"]
 
@@ -50,12 +50,13 @@ class PictureWatch:
         self._black_since = float("inf")
         self.state: PictureState = ""
 
-    def look(self, luma: Plane, now: float, *, keyframe: bool, full_range: bool) -> bool:
-        """See one picture; return whether ``state`` changed. Costs nothing for most pictures."""
-        if now < self._next_at and not (keyframe and now >= self._next_keyframe_at):
-            return False
+    def wants(self, now: float, *, keyframe: bool) -> bool:
+        """Return whether ``look`` should see the picture of this moment: most it need not."""
+        return now >= self._next_at or (keyframe and now >= self._next_keyframe_at)
+
+    def look(self, sample: NDArray[np.uint8], now: float, *, keyframe: bool, full_range: bool) -> bool:
+        """See one picture, by ``sample_of``; return whether ``state`` changed."""
         self._next_at = now + _SAMPLE_SECONDS
-        sample = np.ascontiguousarray(luma[:: max(1, luma.shape[0] // _ROWS), ::_COLUMN_STEP])
         black = _is_black(sample, 0 if full_range else 16)
         self._black_since = min(self._black_since, now) if black else float("inf")
         noise = keyframe and self._noise_since_keyframe(sample, now)
@@ -79,6 +80,18 @@ class PictureWatch:
             return "black"
         frozen = now - self._same_since >= FROZEN_SECONDS and self._same_keyframes >= _FEWEST_KEYFRAMES
         return "frozen" if frozen else ""
+
+
+def sample_of(planes: HostPlanes | DevicePlanes) -> NDArray[np.uint8]:
+    """Return the part of a picture's luma that the watch looks at. Of a picture on a GPU only that comes down."""
+    if isinstance(planes, tuple):
+        luma = planes[0]
+        return np.ascontiguousarray(luma[:: _row_step(luma.shape[0]), ::_COLUMN_STEP])
+    return np.ascontiguousarray(planes.download_rows(_row_step(planes.size.height))[:, ::_COLUMN_STEP])
+
+
+def _row_step(height: int) -> int:
+    return max(1, height // _ROWS)
 
 
 def _differs(sample: NDArray[Any], other: NDArray[Any] | None, noise: float) -> bool:

@@ -19,10 +19,11 @@ from engines.kernels.compiler import load_kernel
 from engines.kernels.launch import launch
 from engines.model_spec import ModelSpec
 from engines.runtime import DeviceSlot
-from pipeline.detections import Detections
+from pipeline.detections import Detections, ScoreLimits
 from pipeline.postprocess.best_class import NOT_A_NUMBER
 from pipeline.postprocess.head_record import TALLY, cells_of, describe_head
 from pipeline.postprocess.postprocess import MAX_CANDIDATES, wanted_class_ids
+from pipeline.postprocess.queries import logit
 
 _COLLECT_THREADS = 128
 _SUPPRESS_THREADS = 512
@@ -33,14 +34,11 @@ ROW = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Thresholds:
+class Keeps:
     """What is kept of the candidates. As in ``Postprocess``."""
 
-    score: float
     iou: float
     max_detections: int
-    least_score: float
-    """At most ``score``: what a tracker wants to see."""
     max_candidates: int = MAX_CANDIDATES
 
 
@@ -52,7 +50,7 @@ class DevicePostprocess:
         spec: ModelSpec,
         slot: DeviceSlot,
         pictures: DeviceTensor,
-        thresholds: Thresholds,
+        keeps: Keeps,
         classes: Sequence[str | int] | None = None,
     ) -> None:
         """``pictures``: ``DevicePreprocess.pictures`` of the same slot. ``classes``: names or ids to keep.
@@ -63,7 +61,8 @@ class DevicePostprocess:
         self._gpu = slot.gpu
         self._cuda_stream = slot.cuda_stream
         self._pictures = pictures
-        self._thresholds = thresholds
+        self._keeps = keeps
+        self._scores: dict[ScoreLimits, tuple[float, float]] = {}
         rows = pictures.shape[0]
         self._collect = load_kernel(self._gpu, "heads", "collect")
         self._suppress = load_kernel(self._gpu, "heads", "suppress")
@@ -71,12 +70,21 @@ class DevicePostprocess:
         wanted = None if classes is None else wanted_class_ids(spec, classes)
         self._wanted = (0, 0) if wanted is None else self._mask(wanted)
         self._cells = self._constant(cells_of(spec))
-        self._words = HEADER + ROW * thresholds.max_detections
+        self._words = HEADER + ROW * keeps.max_detections
         self._tallies = DeviceBuffer(self._gpu, (rows,), TALLY)
         self._results = DeviceBuffer(self._gpu, (rows, self._words), np.int32)
         self._read = PinnedBuffer(self._gpu, (rows, self._words), np.int32)
         self._candidates: tuple[int, DeviceBuffer, DeviceBuffer] | None = None
         self._heads: dict[tuple[tuple[int, tuple[int, ...]], ...], _Described] = {}
+
+    def scores(self, limits: ScoreLimits) -> tuple[float, float]:
+        """Return what ``DevicePreprocess.add`` is told of a stream's limits."""
+        found = self._scores.get(limits)
+        if found is None:
+            if len(self._scores) > _MOST_HEADS:
+                self._scores.clear()
+            found = self._scores[limits] = compared_scores(limits, bool(self._spec.head_options.get("logits")))
+        return found
 
     def enqueue(self, outputs: Mapping[str, DeviceTensor], count: int) -> None:
         """Enqueue reading ``count`` pictures, and the way down for what is found; return at once. Raises RunError."""
@@ -84,32 +92,13 @@ class DevicePostprocess:
         keys, class_ids = self._room(head.candidates)
         stream, tallies, results = self._cuda_stream, self._tallies.tensor, self._results.tensor
         stream.clear(tallies.pointer, count * TALLY.itemsize)
+        described, pictures = head.memory.tensor.pointer, self._pictures.pointer
+        grid = (-(-head.candidates // _COLLECT_THREADS), count)
+        found = (tallies.pointer, keys, class_ids)
         with cuda_errors():
-            grid = (-(-head.candidates // _COLLECT_THREADS), count)
-            launch(
-                stream,
-                self._collect,
-                grid,
-                (_COLLECT_THREADS,),
-                head.memory.tensor.pointer,
-                tallies.pointer,
-                keys,
-                class_ids,
-            )
-            launch(
-                stream,
-                self._suppress,
-                (count,),
-                (_SUPPRESS_THREADS,),
-                *(
-                    head.memory.tensor.pointer,
-                    tallies.pointer,
-                    keys,
-                    class_ids,
-                    self._pictures.pointer,
-                    results.pointer,
-                ),
-            )
+            launch(stream, self._collect, grid, (_COLLECT_THREADS,), described, pictures, *found)
+            block = (_SUPPRESS_THREADS,)
+            launch(stream, self._suppress, (count,), block, described, *found, pictures, results.pointer)
         stream.download(self._read.address, results.pointer, count * self._words * 4)
 
     def read(self, count: int) -> list[Detections | RunError]:
@@ -136,10 +125,8 @@ class DevicePostprocess:
         if found is None:
             self._forget_heads()
             record = describe_head(self._spec, outputs, self._cells, self._wanted)
-            limits = self._thresholds
-            record["confident"], record["iou_threshold"] = limits.score, limits.iou
-            record["max_candidates"], record["max_detections"] = limits.max_candidates, limits.max_detections
-            set_threshold(record, limits.least_score)
+            record["iou_threshold"] = self._keeps.iou
+            record["max_candidates"], record["max_detections"] = self._keeps.max_candidates, self._keeps.max_detections
             found = self._heads[key] = _Described(self._copy(record), int(record["candidates"][0]))
         return found
 
@@ -186,12 +173,9 @@ class _Described:
     candidates: int
 
 
-def set_threshold(record: NDArray[Any], score: float) -> None:
-    """Say from which score on a candidate counts, in what is compared: logits where scores are logits."""
-    if record["logits"][0]:
-        record["threshold"] = -np.inf if score <= 0 else np.inf if score >= 1 else np.log(score / (1 - score))
-    else:
-        record["threshold"] = score
+def compared_scores(limits: ScoreLimits, logits: bool) -> tuple[float, float]:
+    """Return from which score on a candidate counts, in what is compared (logits?), and from which it is missed."""
+    return logit(limits.least) if logits else limits.least, limits.publish
 
 
 def read_results(words: NDArray[np.int32]) -> list[Detections | RunError]:

@@ -31,7 +31,7 @@ HEAD = np.dtype(
         ("wanted", "<u8"),
         *((name, "<i4") for name in ("candidates", "classes", "wanted_count", "max_candidates", "max_detections")),
         *((name, "<i4") for name in ("box_kind", "suppresses", "logits", "checks_all")),
-        *((name, "<f4") for name in ("threshold", "confident", "iou_threshold", "input_width", "input_height")),
+        *((name, "<f4") for name in ("iou_threshold", "input_width", "input_height")),
     ]
 )
 TALLY = np.dtype([("found", "<i4"), ("confident", "<i4"), ("not_a_number", "<i4"), ("unused", "<i4")])

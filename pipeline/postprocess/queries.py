@@ -51,7 +51,7 @@ class QueriesHead:
         """Return the boxes of picture ``row`` with ``score >= score_threshold``; see ``Head``."""
         boxes, scores = self._parts(outputs, row)
         pick = every_of_rows if every_class else best_of_rows
-        threshold = _logit(score_threshold) if self._logits else score_threshold
+        threshold = logit(score_threshold) if self._logits else score_threshold
         index, class_ids, found = pick(scores, threshold)
         if self._logits:
             found = _sigmoid(found)
@@ -65,7 +65,8 @@ class QueriesHead:
         return joined[:, :4], joined[:, 4:]
 
 
-def _logit(score: float) -> float:
+def logit(score: float) -> float:
+    """Return the logit of a score; infinite at 0 and 1."""
     if score <= 0:
         return -inf
     return inf if score >= 1 else log(score / (1 - score))

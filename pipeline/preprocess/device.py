@@ -32,6 +32,7 @@ PICTURE = np.dtype(
         ("place", "<i4", 4),
         ("matrix", "<f4", 12),
         ("way_back", "<f4", 4),
+        ("scores", "<f4", 2),
     ]
 )
 """``struct Picture`` of letterbox.cu."""
@@ -96,6 +97,8 @@ class DevicePreprocess:
         rows = self._input.shape[0]
         self._kernel = load_kernel(self._gpu, "letterbox", "letterbox")
         self._staged = PinnedBuffer(self._gpu, (rows,), PICTURE)
+        self._records = self._staged.array
+        self._addresses, self._scores = self._records["planes"], self._records["scores"]
         self._pictures = DeviceBuffer(self._gpu, (rows,), PICTURE)
         self._constants = DeviceBuffer(self._gpu, (9,), np.float32)
         self._tables: dict[tuple[int, int], tuple[DeviceBuffer, NDArray[np.int32]]] = {}
@@ -110,8 +113,10 @@ class DevicePreprocess:
         """``struct Picture`` of each row, on the device: heads find the way back to source pixels there."""
         return self._pictures.tensor
 
-    def add(self, frame: Frame, row: int) -> Letterbox:
+    def add(self, frame: Frame, row: int, scores: tuple[float, float]) -> Letterbox:
         """Say that ``frame`` is to go into ``row``; return where it will lie there. Uploads it if it is on the host.
+
+        ``scores``: ``compared_scores`` of its stream, for the heads.
 
         Raises RunError for a picture on another GPU, ValueError for one that cannot be letterboxed.
         """
@@ -126,8 +131,9 @@ class DevicePreprocess:
             addresses, pitches = (planes.luma, planes.chroma, 0), (planes.pitch, planes.pitch)
         kind = (frame.coded_size, chroma, frame.rotation, frame.colour, layout, *pitches)
         record, geometry = self._kinds.get(kind) or self._learn(kind, frame.size)
-        self._staged.array[row] = record
-        self._staged.array["planes"][row] = addresses
+        self._records[row] = record
+        self._addresses[row] = addresses
+        self._scores[row] = scores
         return geometry
 
     def enqueue(self, count: int) -> None:

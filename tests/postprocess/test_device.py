@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from engines.buffers import DeviceTensor
 from engines.errors import RunError
+from pipeline.detections import ScoreLimits
 from pipeline.frame import Size
 from pipeline.letterbox import Letterbox
-from pipeline.postprocess.device import HEADER, ROW, read_results, set_threshold
+from pipeline.postprocess.device import HEADER, ROW, compared_scores, read_results
 from pipeline.postprocess.head import HEADS, open_head
 from pipeline.postprocess.head_record import FAMILIES, HEAD, TALLY, cells_of, describe_head
 from pipeline.postprocess.postprocess import Postprocess
@@ -38,17 +39,12 @@ def read_by_kernels(spec, outputs, count, *, score, iou=0.5, most=50, least=None
         0 if cells is None else cells.ctypes.data,
         (0, 0) if mask is None else (mask.ctypes.data, len(mask)),
     )
-    head["confident"], head["iou_threshold"], head["max_candidates"], head["max_detections"] = (
-        score,
-        iou,
-        candidates,
-        most,
-    )
-    set_threshold(head, score if least is None else least)
+    head["iou_threshold"], head["max_candidates"], head["max_detections"] = iou, candidates, most
     rows = int(head["candidates"][0])
     pictures = np.zeros(count, PICTURE)
     pictures["place"] = (GEOMETRY.left, GEOMETRY.top, *GEOMETRY.inner)
     pictures["way_back"] = (GEOMETRY.scale_x, GEOMETRY.scale_y, *GEOMETRY.source)
+    pictures["scores"] = compared_scores(ScoreLimits(score, score if least is None else least), bool(head["logits"][0]))
     tallies, keys = np.zeros(count, TALLY), np.zeros((count, rows), np.uint64)
     class_ids = np.full((count, rows), -7, np.int32)
     results = np.full((count, HEADER + ROW * most), -1, np.int32)
@@ -88,7 +84,7 @@ def test_every_family_that_the_host_reads_is_described():
 
 
 def test_records_lie_as_the_kernels_read_them():
-    assert HEAD.itemsize == 6 * 40 + 2 * 8 + 9 * 4 + 5 * 4
+    assert HEAD.itemsize == 6 * 40 + 2 * 8 + 9 * 4 + 3 * 4
     assert TALLY.itemsize == 16
 
 

@@ -1,0 +1,63 @@
+"""Decodes on the GPU what NVDEC takes, and in software what it refuses: for each stream on its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from pipeline.decode.decoder import CorruptPacketError, Decoder, Picture
+from pipeline.decode.nvdec import Nvdec, NvdecRefusedError
+from pipeline.frame import Packet, StreamInfo
+
+
+class GpuFirst:
+    """Opens a stream's decoders; remembers what it said of them, so that it is said once."""
+
+    def __init__(self, nvdec: Nvdec, log: logging.Logger) -> None:
+        self.nvdec = nvdec
+        self._log = log
+        self._told = ""
+
+    def open(self, info: StreamInfo, software: Callable[[], Decoder]) -> Decoder:
+        """Return a decoder of the stream that falls back to ``software()`` where NVDEC refuses it."""
+        return _FallingBack(self, info, software)
+
+    def refused(self, reason: str) -> None:
+        """Say why this stream is decoded in software."""
+        if reason != self._told:
+            self._told = reason
+            self._log.warning("decoding in software: %s", reason)
+
+
+class _FallingBack:
+    """A ``Decoder``: NVDEC's until it refuses, then software for the rest of the connection."""
+
+    def __init__(self, gpu_first: GpuFirst, info: StreamInfo, software: Callable[[], Decoder]) -> None:
+        self._gpu_first = gpu_first
+        self._software = software
+        self._decoder: Decoder
+        try:
+            self._decoder = gpu_first.nvdec.open(info)
+        except NvdecRefusedError as error:
+            self._fall_back(error)
+
+    def decode(self, packet: Packet) -> list[Picture]:
+        """Return the pictures now ready, in presentation order. Empty while the codec reorders."""
+        try:
+            return self._decoder.decode(packet)
+        except NvdecRefusedError as error:
+            self._decoder.close()
+            self._fall_back(error)
+            raise CorruptPacketError(f"NVDEC gave this stream up: {error}") from None
+
+    def drain(self) -> list[Picture]:
+        """Return the pictures still held back. Call once, at the end of the stream."""
+        return self._decoder.drain()
+
+    def close(self) -> None:
+        """Give the decoder's buffers back. Closing twice is safe."""
+        self._decoder.close()
+
+    def _fall_back(self, error: NvdecRefusedError) -> None:
+        self._gpu_first.refused(str(error))
+        self._decoder = self._software()

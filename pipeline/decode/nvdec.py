@@ -1,0 +1,360 @@
+"""Decodes on the GPU: PyAV demuxes, NVDEC decodes (through PyNvVideoCodec), pictures stay on the device."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import av
+import av.error
+
+from engines.device import Gpu
+from engines.errors import DeviceMemoryError, RuntimeMissingError
+from pipeline.decode.decoder import CorruptPacketError, Picture
+from pipeline.decode.planes import HD_HEIGHT, clockwise_rotation, colour_of
+from pipeline.decode.surfaces import SurfacePool
+from pipeline.frame import Colour, Packet, Size, StreamInfo
+
+_LAYOUTS: dict[str, tuple[Literal["nv12", "p010"], int]] = {  # FFmpeg's name -> ours, bits
+    "yuv420p": ("nv12", 8),
+    "yuvj420p": ("nv12", 8),
+    "yuv420p10le": ("p010", 10),
+}
+_CODECS = {  # FFmpeg's name -> PyNvVideoCodec's, and the filter that makes what NVDEC reads
+    "h264": ("H264", "h264_mp4toannexb"),
+    "hevc": ("HEVC", "hevc_mp4toannexb"),
+    "av1": ("AV1", None),
+    "vp9": ("VP9", None),
+    "vp8": ("VP8", None),
+    "mpeg2video": ("MPEG2", None),
+}
+_CHROMA_420 = 1  # cudaVideoChromaFormat_420
+_MOST_IDLE = 32
+_REMEMBERED_PACKETS = 128
+_LARGER = Size(4096, 4096)
+"""What a decoder is made for once a stream's pictures have outgrown their first size."""
+
+_log = logging.getLogger("onpace.decode")
+
+
+class NvdecRefusedError(Exception):
+    """NVDEC cannot take this stream; the text says why. Software can."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What an idle decoder can be used for again."""
+
+    codec: str
+    layout: Literal["nv12", "p010"]
+    bits: int
+    size: Size
+    at_once: bool
+    """Every picture comes out with its packet: for live streams without reordering."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is still asked of a packet whose bytes were handed on."""
+
+    is_keyframe: bool
+    is_corrupt: bool
+    pts: int | None
+
+
+class Nvdec:
+    """The decoders of one GPU, kept for the next connection: making one takes longer than a short clip.
+
+    Thread-safe; closing twice is safe. Raises RuntimeMissingError where NVDEC cannot be used.
+    """
+
+    def __init__(self, gpu: Gpu) -> None:
+        try:
+            self._library: Any = importlib.import_module("PyNvVideoCodec")
+        except (ImportError, RuntimeError) as error:
+            raise RuntimeMissingError(
+                f"decoding on the GPU needs PyNvVideoCodec and the driver's video libraries: {error}. Install "
+                "the 'cuda' extra; in a container, set NVIDIA_DRIVER_CAPABILITIES=compute,utility,video."
+            ) from error
+        self.gpu = gpu
+        self.surfaces = SurfacePool(gpu)
+        gpu.use()
+        self._context = int(importlib.import_module("cuda.core").Device(gpu.index).context.handle)
+        self._lock = threading.Lock()
+        self._idle: list[_Session] = []
+
+    def open(self, info: StreamInfo) -> NvdecDecoder:
+        """Return a decoder for the stream. Raises NvdecRefusedError where NVDEC cannot take it."""
+        kind, filtered = self._kind_of(info)
+        self.gpu.use()
+        return NvdecDecoder(self, info, kind, filtered)
+
+    def session(self, kind: _Kind) -> _Session:
+        """Return an idle session of that kind, or a new one. Raises NvdecRefusedError."""
+        with self._lock:
+            for index, session in enumerate(self._idle):
+                if session.kind == kind:
+                    return self._idle.pop(index)
+        try:
+            return _Session(self._library, self.gpu, self._context, kind)
+        except DeviceMemoryError:
+            raise
+        except Exception as error:  # the library's exceptions have no common base of their own
+            raise NvdecRefusedError(_first_line(error)) from error
+
+    def give_back(self, session: _Session) -> None:
+        """Keep a session for the next connection."""
+        with self._lock:
+            if len(self._idle) < _MOST_IDLE:
+                self._idle.append(session)
+                return
+        session.close()
+
+    def close(self) -> None:
+        """Give decoders and memory back."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for session in idle:
+            session.close()
+        self.surfaces.close()
+
+    def _kind_of(self, info: StreamInfo) -> tuple[_Kind, str | None]:
+        context = getattr(info.template, "codec_context", None)
+        if context is None or not hasattr(info.template, "time_base"):
+            raise NvdecRefusedError("its packets come without a container")
+        known = _CODECS.get(info.codec)
+        if known is None:
+            raise NvdecRefusedError(f"NVDEC does not decode {info.codec}")
+        layout = _LAYOUTS.get(str(context.pix_fmt))
+        if layout is None:
+            raise NvdecRefusedError(f"its pictures are {context.pix_fmt}, not 4:2:0 of 8 or 10 bits")
+        codec, bitstream_filter = known
+        library = self._library
+        caps = library.GetDecoderCaps(
+            gpuid=self.gpu.index,
+            codec=getattr(library.cudaVideoCodec, codec),
+            chromaformat=library.cudaVideoChromaFormat(_CHROMA_420),
+            bitdepth=layout[1],
+        )
+        _check_caps(dict(caps), info, self.gpu.name)
+        extra = bytes(context.extradata or b"")[:1]
+        at_once = info.live and not context.has_b_frames
+        kind = _Kind(codec, *layout, _rounded(info.size), at_once)
+        # A container's own packing begins with a version of 1; a stream's with start codes.
+        return kind, bitstream_filter if extra == b"\x01" else None
+
+
+class _Session:
+    """One NVDEC decoder with a CUDA stream of its own. Not thread-safe."""
+
+    def __init__(self, library: Any, gpu: Gpu, context: int, kind: _Kind) -> None:
+        self.kind = kind
+        self.library = library
+        self.cuda_stream = gpu.new_stream(f"decode-{kind.codec.lower()}")
+        latency = library.DisplayDecodeLatencyType
+        try:
+            self.decoder: Any = library.CreateDecoder(
+                gpuid=gpu.index,
+                codec=getattr(library.cudaVideoCodec, kind.codec),
+                cudacontext=context,
+                cudastream=self.cuda_stream.handle,
+                usedevicememory=True,
+                maxwidth=kind.size.width,
+                maxheight=kind.size.height,
+                latency=latency.LOW if kind.at_once else latency.NATIVE,
+            )
+        except BaseException:
+            self.cuda_stream.close()
+            raise
+
+    def decode(self, pointer: int, nbytes: int, number: int) -> Any:
+        """Return the pictures that are ready, as NVDEC holds them: valid until the next call."""
+        packet = self.library.PacketData()
+        packet.bsl_data, packet.bsl, packet.pts = pointer, nbytes, number
+        if self.kind.at_once and nbytes:
+            packet.decode_flag = self.library.VideoPacketFlag.ENDOFPICTURE
+        return self.decoder.Decode(packet)
+
+    def close(self) -> None:
+        self.decoder = None
+        self.cuda_stream.close()
+
+
+class NvdecDecoder:
+    """Turns PyAV packets into pictures on the GPU. Raises NvdecRefusedError for what software must decode."""
+
+    def __init__(self, nvdec: Nvdec, info: StreamInfo, kind: _Kind, bitstream_filter: str | None) -> None:
+        self._nvdec = nvdec
+        self._info = info
+        self._kind = kind
+        self._filter: Any = None
+        if bitstream_filter is not None:
+            self._filter = av.bitstream.BitStreamFilterContext(bitstream_filter, info.template)
+        self._session: _Session | None = nvdec.session(kind)
+        self._seconds_per_tick = float(info.template.time_base)
+        self._packets: dict[int, tuple[Packet, int | None]] = {}
+        self._latest: tuple[Packet, int | None] | None = None
+        self._number = 0
+        self._meaning: tuple[Colour, int] | None = None
+        self._shape: tuple[int, ...] | None = None
+        self._pitch = 0
+
+    def decode(self, packet: Packet) -> list[Picture]:
+        """Return the pictures now ready, in presentation order. Empty while the codec reorders."""
+        coded = packet.payload
+        pts = coded.pts
+        if self._meaning is None and coded.is_keyframe:
+            self._meaning = self._learn(coded)
+        if self._filter is None:
+            return self._decode(packet, pts, coded)
+        seen = replace(packet, payload=_Seen(coded.is_keyframe, coded.is_corrupt, pts))
+        try:
+            filtered = self._filter.filter(coded)
+        except av.error.FFmpegError:
+            raise CorruptPacketError(f"{self._info.codec}: a packet is damaged") from None
+        pictures: list[Picture] = []
+        for part in filtered:
+            pictures += self._decode(seen, pts, part)
+        return pictures
+
+    def drain(self) -> list[Picture]:
+        """Return the pictures still held back. Call once, at the end of the stream."""
+        if self._session is None:
+            return []
+        return self._pictures(self._session, self._session.decode(0, 0, 0))
+
+    def close(self) -> None:
+        """Keep the decoder for the next connection. Closing twice is safe."""
+        session, self._session = self._session, None
+        self._packets.clear()
+        if session is None:
+            return
+        try:
+            session.decode(0, 0, 0)  # nothing of this stream may come out in the next
+        except Exception:  # whatever it is, this session is not kept
+            session.close()
+        else:
+            self._nvdec.give_back(session)
+
+    def _decode(self, packet: Packet, pts: int | None, coded: Any) -> list[Picture]:
+        if self._session is None:
+            raise NvdecRefusedError("it failed before")
+        self._number += 1
+        packets = self._packets
+        self._latest = packets[self._number] = (packet, pts)
+        if len(packets) > _REMEMBERED_PACKETS:
+            del packets[next(iter(packets))]
+        for attempt in (1, 2):
+            try:
+                found = self._session.decode(coded.buffer_ptr, coded.buffer_size, self._number)
+                return self._pictures(self._session, found)
+            except DeviceMemoryError:
+                raise
+            except Exception as error:  # a larger picture than the decoder was made for, or a stream it cannot take
+                self._session.close()
+                self._session = None
+                if attempt == 2 or not packet.payload.is_keyframe:
+                    raise NvdecRefusedError(_first_line(error)) from error
+                self._session = self._nvdec.session(replace(self._kind, size=_LARGER))
+        raise AssertionError  # the loop returns or raises
+
+    def _pictures(self, session: _Session, found: Any) -> list[Picture]:
+        return [self._picture(session, frame) for frame in found]
+
+    def _picture(self, session: _Session, frame: Any) -> Picture:
+        shape = frame.shape
+        if shape != self._shape:
+            self._shape = shape
+            self._pitch = _pitch_of(frame)
+        luma = frame.GetPtrToPlane(0)
+        planes = self._nvdec.surfaces.copy(
+            session.cuda_stream,
+            luma=luma,
+            chroma=frame.GetPtrToPlane(1),
+            pitch=self._pitch,
+            size=Size(shape[1], shape[0] * 2 // 3),
+            layout=self._kind.layout,
+        )
+        told = self._packets.pop(frame.getPTS(), None) or self._latest
+        assert told is not None  # a picture follows a packet
+        packet, pts = told
+        colour, rotation = self._meaning or (Colour(), 0)
+        return Picture(
+            planes=planes,
+            colour=colour,
+            rotation=rotation,
+            pts_seconds=None if pts is None else pts * self._seconds_per_tick,
+            packet=packet,
+            damaged=packet.payload.is_corrupt,
+            owner=None,
+        )
+
+    def _learn(self, coded: Any) -> tuple[Colour, int]:
+        """Return what the pictures' colours mean and how they are turned: FFmpeg tells it with a decoded picture only.
+
+        So the first keyframe is decoded in software, too, and thrown away.
+        """
+        context = self._info.template.codec_context
+        try:
+            frames = context.decode(coded) or context.decode(None)
+            context.flush_buffers()
+        except (av.error.FFmpegError, ValueError, RuntimeError):
+            frames = []
+        frame = frames[0] if frames else None
+        meant = context if frame is None else frame
+        layout, high = str(context.pix_fmt), context.height >= HD_HEIGHT
+        colour = colour_of(layout, int(meant.colorspace), int(meant.color_range), high)
+        return colour, 0 if frame is None else clockwise_rotation(frame)
+
+
+def _check_caps(caps: dict[str, Any], info: StreamInfo, gpu_name: str) -> None:
+    width, height = info.size
+    most = Size(int(caps.get("width_max") or 0), int(caps.get("height_max") or 0))
+    least = Size(int(caps.get("width_min") or 0), int(caps.get("height_min") or 0))
+    if not caps.get("num_decoder_engines") or not most.width:
+        raise NvdecRefusedError(f"NVDEC of {gpu_name} does not decode {info.codec} of this kind")
+    if width > most.width or height > most.height or width < least.width or height < least.height:
+        raise NvdecRefusedError(f"it is {info.size}; NVDEC takes {info.codec} from {least} to {most}")
+    blocks = int(caps.get("mb_num_max") or 0)
+    if blocks and -(-width // 16) * -(-height // 16) > blocks:
+        raise NvdecRefusedError(f"it is {info.size}; NVDEC takes {info.codec} of {blocks * 256} pixels at most")
+
+
+def _rounded(size: Size) -> Size:
+    """Return the size that a decoder is made for: pictures may change up to it without a new decoder."""
+    return Size(-(-size.width // 64) * 64, -(-size.height // 64) * 64)
+
+
+def _pitch_of(frame: Any) -> int:
+    """Return the bytes from one row of a decoded picture to the next."""
+    told = frame.cuda()[0].__cuda_array_interface__
+    return int(told["strides"][0]) if told.get("strides") else int(told["shape"][1]) * int(told["typestr"][-1])
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def open_nvdec(gpu: Gpu | None, device: Literal["auto", "cpu", "gpu"]) -> Nvdec | None:
+    """Return what decodes on ``gpu``, where the model runs (None: not on a GPU); None where software decodes.
+
+    Raises RuntimeMissingError where "gpu" was asked for and cannot be had.
+    """
+    if device == "cpu" or (gpu is None and device == "auto"):
+        return None
+    if gpu is None:
+        raise RuntimeMissingError(
+            "decode.device: gpu needs a model that runs on the GPU, too (infer.runtime: cuda or tensorrt). "
+            "Allowed here: auto, cpu."
+        )
+    try:
+        return Nvdec(gpu)
+    except RuntimeMissingError as error:
+        if device == "gpu":
+            raise
+        _log.warning("decoding in software: %s", error)
+        return None

@@ -1,0 +1,58 @@
+"""What works on the batches of a slot: on the GPU where the slot is one of a GPU, else from host memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engines.model_spec import ModelSpec
+from engines.runtime import DeviceSlot, Slot
+from pipeline.config.sections import PostprocessSection
+from pipeline.detections import ScoreLimits
+from pipeline.infer.infer_step import InferStep, SlotStep
+from pipeline.infer.run_pace import RunPace
+from pipeline.keepup.load import BusyClock
+from pipeline.postprocess.head import open_head
+from pipeline.postprocess.postprocess import Postprocess
+from pipeline.preprocess.host import HostPreprocess
+
+
+def open_step(
+    spec: ModelSpec,
+    slot: Slot,
+    post: PostprocessSection,
+    busy: BusyClock,
+    runs: BusyClock,
+    pace: RunPace,
+    limits: Callable[[str], ScoreLimits],
+) -> SlotStep:
+    """Return the step of ``slot``. Raises ConfigError for a class that the model does not have, EngineError."""
+    if isinstance(slot, DeviceSlot):
+        return _open_device_step(spec, slot, post, busy, runs, pace, limits)
+    postprocess = Postprocess(
+        spec,
+        open_head(spec),
+        score_threshold=post.score_threshold,
+        iou_threshold=post.iou_threshold,
+        max_detections=post.max_detections,
+        classes=post.classes,
+    )
+    return InferStep(slot, HostPreprocess(spec, slot.input), postprocess, busy, runs, pace, limits)
+
+
+def _open_device_step(
+    spec: ModelSpec,
+    slot: DeviceSlot,
+    post: PostprocessSection,
+    busy: BusyClock,
+    runs: BusyClock,
+    pace: RunPace,
+    limits: Callable[[str], ScoreLimits],
+) -> SlotStep:
+    from pipeline.infer.device_step import DeviceInferStep
+    from pipeline.postprocess.device import DevicePostprocess, Keeps
+    from pipeline.preprocess.device import DevicePreprocess
+
+    preprocess = DevicePreprocess(spec, slot)
+    keeps = Keeps(post.iou_threshold, post.max_detections)
+    postprocess = DevicePostprocess(spec, slot, preprocess.pictures, keeps, post.classes)
+    return DeviceInferStep(slot, preprocess, postprocess, busy, runs, pace, limits)

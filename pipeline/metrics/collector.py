@@ -15,6 +15,7 @@ from pipeline.frame import CaptureClock
 from pipeline.keepup.connection import State
 from pipeline.keepup.status import StreamStatus, process_status
 from pipeline.metrics.buckets import Buckets
+from pipeline.metrics.gpu_figures import GpuFigures
 from pipeline.metrics.names import METRICS
 from pipeline.metrics.watched import Watched
 from pipeline.publish.messages import Verdict
@@ -30,8 +31,9 @@ _CLOCKS: tuple[str, ...] = get_args(CaptureClock)
 class PipelineCollector(Collector):
     """One pipeline's metrics. Until ``watched`` returns one there is only the build."""
 
-    def __init__(self, watched: Callable[[], Watched | None]) -> None:
+    def __init__(self, watched: Callable[[], Watched | None], gpus: GpuFigures | None = None) -> None:
         self._watched = watched
+        self._gpus = gpus or GpuFigures()
 
     def collect(self) -> Iterator[Family]:
         """Yield every family of ``METRICS``."""
@@ -46,6 +48,14 @@ class PipelineCollector(Collector):
         yield from _states(streams)
         yield _family("onpace_sink_messages_lost_total", (((sink,), n) for sink, n in watched.sinks_lost().items()))
         yield _family("onpace_model_info", [(watched.model_and_runtime, 1)])
+        yield from self._gpu_families()
+
+    def _gpu_families(self) -> Iterator[Family]:
+        by_metric: dict[str, list[tuple[Sequence[str], float]]] = {}
+        for metric, gpu, value in self._gpus.read():
+            by_metric.setdefault(metric, []).append(((gpu,), value))
+        for metric, rows in by_metric.items():
+            yield _family(metric, rows)
 
     def describe(self) -> list[Family]:
         """Return nothing: the families are known only with a pipeline, and the registry is ours alone."""
@@ -101,6 +111,14 @@ def _states(streams: Sequence[StreamStatus]) -> Iterator[Family]:
     yield _family(
         "onpace_stream_cadence_fps",
         (((s.stream_id,), unknown if s.cadence_fps is None else s.cadence_fps) for s in streams),
+    )
+    yield _family(
+        "onpace_stream_published_ratio",
+        (((s.stream_id,), unknown if s.published_share is None else s.published_share) for s in streams),
+    )
+    yield _family(
+        "onpace_stream_headroom_streams",
+        (((s.stream_id,), unknown if s.headroom_streams is None else s.headroom_streams) for s in streams),
     )
     yield _family("onpace_stream_reconnects_total", (((s.stream_id,), s.reconnects) for s in streams))
     worst = process_status(streams).verdict

@@ -51,5 +51,16 @@ METRICS: dict[str, Metric] = {
     "onpace_process_verdict": Metric("gauge", ("verdict",), "1 for the worst stream's verdict, 0 for the others."),
     "onpace_sink_messages_lost_total": Metric("counter", ("sink",), "Messages that a sink could not hand on."),
     "onpace_model_info": Metric("gauge", ("model", "runtime"), "1; the model, and what runs it."),
+    "onpace_gpu_utilisation_ratio": Metric("gauge", ("gpu",), "Share of the last moment that the GPU worked, 0 to 1."),
+    "onpace_gpu_decoder_utilisation_ratio": Metric("gauge", ("gpu",), "Share that its video decoders worked, 0 to 1."),
+    "onpace_gpu_memory_used_bytes": Metric("gauge", ("gpu",), "GPU memory in use, by all programs."),
+    "onpace_gpu_memory_total_bytes": Metric("gauge", ("gpu",), "GPU memory there is."),
+    "onpace_gpu_power_watts": Metric("gauge", ("gpu",), "Power that the GPU draws."),
+    "onpace_stream_published_ratio": Metric(
+        "gauge", _STREAM, "Keep-up over keepup.window: published, of the frames whose fate was decided; NaN if unknown."
+    ),
+    "onpace_stream_headroom_streams": Metric(
+        "gauge", _STREAM, "How many more such cameras would fit; below 0: so many too many; NaN if unknown."
+    ),
     "onpace_build_info": Metric("gauge", ("version", "python"), "1; the version of onpace, and of Python."),
 }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.metrics.buckets import AGE_BOUNDS, STAGE_BOUNDS, Buckets
 from pipeline.metrics.frame_times import FrameTimes
+from pipeline.metrics.gpu_figures import GpuFigures
 from pipeline.metrics.names import METRICS
 from tests.helpers.onpace_process import REPOSITORY
 from tests.metrics.scraping import ask, families, port_of, running, values, wait_until
@@ -44,7 +46,8 @@ def test_the_document_and_the_table_name_the_same_metrics():
 
 def test_what_is_exposed_is_what_is_documented_and_the_other_way_round(scraped):
     exposed = families(scraped[1])
-    assert exposed.keys() == DOCUMENTED.keys()
+    here = {name for name in DOCUMENTED if not name.startswith("onpace_gpu_") or name in exposed}
+    assert exposed.keys() == here
     for name, family in exposed.items():
         kind, labels = DOCUMENTED[name]
         assert family.type == kind, name
@@ -52,6 +55,45 @@ def test_what_is_exposed_is_what_is_documented_and_the_other_way_round(scraped):
         assert family.samples, f"{name} has nothing to show"
         for sample in family.samples:
             assert frozenset(sample.labels) - {"le"} == labels, sample
+
+
+class Driver:
+    """NVML as it answers for two GPUs, of which the second measures no power and has no decoder."""
+
+    def nvmlInit(self):
+        """Nothing to do."""
+
+    def nvmlDeviceGetCount(self):
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return index
+
+    def nvmlDeviceGetUtilizationRates(self, gpu):
+        return SimpleNamespace(gpu=37 + gpu, memory=5)
+
+    def nvmlDeviceGetMemoryInfo(self, gpu):
+        return SimpleNamespace(used=3 << 30, total=80 << 30)
+
+    def nvmlDeviceGetDecoderUtilization(self, gpu):
+        if gpu:
+            raise RuntimeError("Not Supported")
+        return [62, 16666]
+
+    def nvmlDeviceGetPowerUsage(self, gpu):
+        if gpu:
+            raise RuntimeError("Not Supported")
+        return 312_450
+
+
+def test_gpus_are_shown_in_base_units_and_what_a_gpu_does_not_have_is_left_out():
+    figures = {(metric, gpu): value for metric, gpu, value in GpuFigures(Driver()).read()}
+    assert {metric for metric, _ in figures} == {name for name in METRICS if name.startswith("onpace_gpu_")}
+    assert figures["onpace_gpu_utilisation_ratio", "1"] == pytest.approx(0.38)
+    assert figures["onpace_gpu_decoder_utilisation_ratio", "0"] == pytest.approx(0.62)
+    assert figures["onpace_gpu_power_watts", "0"] == pytest.approx(312.45)
+    assert figures["onpace_gpu_memory_used_bytes", "1"] == 3 << 30
+    assert ("onpace_gpu_power_watts", "1") not in figures
 
 
 def test_names_end_in_their_unit_and_counters_in_total():

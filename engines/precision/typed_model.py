@@ -7,6 +7,7 @@ outputs stay float32, so that what is known of the model (``ModelSpec``), prepro
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def _int8(proto: Any, spec: ModelSpec, stay_float: frozenset[str], calibration: 
 
 def _write(proto: Any, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f"{out.name}.{os.getpid()}.part")
+    part = out.with_name(f"{out.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         onnx.save(proto, str(part))
         part.replace(out)

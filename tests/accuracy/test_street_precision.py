@@ -99,3 +99,16 @@ def test_eval_says_what_a_precision_costs_and_fails_where_it_is_too_much(labelle
     refused = onpace(*common[:3], "--precision", "int8", ONPACE_CACHE=str(cache))
     assert refused.returncode == 2
     assert "--calibration" in refused.stderr
+
+
+@pytest.mark.e2e
+def test_a_configuration_runs_in_eight_bits(cache, tmp_path):
+    (tmp_path / "int8.yaml").write_text(
+        "streams: [{id: street, url: 'pattern:?frames=5'}]\n"
+        "infer: {model: 'sample:street.onnx', runtime: cpu, precision: int8, calibration: ['sample:street.mp4'], "
+        "calibration_pictures: 8}\n"
+    )
+    done = onpace("run", tmp_path / "int8.yaml", "--json", ONPACE_CACHE=str(cache))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["streams"][0]["published"] == 5
+    assert list((cache / "models").glob("street-int8-*.cpu.onnx"))

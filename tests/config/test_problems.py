@@ -194,3 +194,15 @@ def test_a_mapping_is_checked_like_a_file_and_without_lines(folder: Path) -> Non
         "command line: infer.model: 'absent.onnx': no such file.",
         "command line: infer.threads: 0 is too small; allowed 1 to 1024.",
     ]
+
+
+def test_int8_without_calibration_is_a_problem_and_its_paths_are_the_configurations(
+    folder: Path, problems_of: Check
+) -> None:
+    asked = GOOD.replace("model: model.onnx", "model: model.onnx\n  precision: int8")
+    (problem,) = problems_of(asked)
+    assert (problem.line, problem.path) == (8, "infer.precision")
+    assert "Write infer.calibration beside it" in str(problem)
+    path = folder / "calibrated.yaml"
+    path.write_text(asked.replace("precision: int8", "precision: int8\n  calibration: [clip.mp4, 'images:stills']"))
+    assert load_config(path).infer.calibration == [str(folder / "clip.mp4"), f"images:{folder / 'stills'}"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pipeline as onpace
 from engines.cores import usable_cores
+from pipeline.clock import monotonic
 from pipeline.config.sections import DashboardSection, format_duration
 from pipeline.dashboard.facts import ProcessFacts, StreamFacts, StreamList
 from pipeline.dashboard.feed import Feed
@@ -101,7 +102,7 @@ class Dashboard:
     def _sample(self) -> None:
         """Keep the last minutes, whether or not somebody looks."""
         while self._watched is not None and not self._closed.wait(_SAMPLE_SECONDS):
-            self.history.record(self._watched.status())
+            self.history.record(self._watched.status(), monotonic())
 
     def _serve(self, listen: str, section: DashboardSection) -> HttpServer:
         # Loaded only where something is served: half a second, and 20 MB.

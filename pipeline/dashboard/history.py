@@ -88,9 +88,11 @@ class History:
         self._count = 0
         self._next_at = 0.0
 
-    def record(self, statuses: Sequence[StreamStatus]) -> None:
-        """Take the statuses in: changes of verdicts at once, figures when a point is due. Call about once a second."""
-        now = clock.monotonic()
+    def record(self, statuses: Sequence[StreamStatus], now: float) -> None:
+        """Take the statuses at ``now`` in, monotonic seconds: changes of verdicts at once, figures when a point is due.
+
+        Call about once a second.
+        """
         with self._lock:
             for status in statuses:
                 self._note_verdict(status)

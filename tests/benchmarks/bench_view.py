@@ -11,9 +11,11 @@ import argparse
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+from engines.cores import usable_cores
 from pipeline.cli.run import prepare_process
 from pipeline.config.load import config_from_mapping
 from pipeline.pipeline import Pipeline
@@ -21,6 +23,7 @@ from tests.helpers.onpace_process import REPOSITORY
 from tests.helpers.test_data import data_folder
 
 FLOOR = 0.98
+VIEW_THREADS = ("dashboard", "preview", "history")
 _SETTLE_SECONDS = 0.5
 
 
@@ -34,6 +37,12 @@ def fps_over(pipeline: Pipeline, seconds: float) -> float:
     before, started = published(pipeline), time.monotonic()
     time.sleep(seconds)
     return (published(pipeline) - before) / (time.monotonic() - started)
+
+
+def view_seconds() -> float:
+    """Processor time of the live view's threads so far."""
+    threads = (thread for thread in threading.enumerate() if thread.name in VIEW_THREADS)
+    return sum(time.clock_gettime(time.pthread_getcpuclockid(thread.ident)) for thread in threads)
 
 
 def compare(model: str, video: str, streams: int, *, rounds: int, seconds: float, viewers: int) -> None:
@@ -63,12 +72,14 @@ def compare(model: str, video: str, streams: int, *, rounds: int, seconds: float
         with subprocess.Popen([*command, *ids], cwd=REPOSITORY, **pipes) as audience:
             assert audience.stdin is not None and audience.stdout is not None
             time.sleep(2.0)
-            alone, watched, received = [fps_over(pipeline, seconds)], [], 0
+            alone, watched, received, spent = [fps_over(pipeline, seconds)], [], 0, 0.0
             for _ in range(rounds):
                 audience.stdin.write("on\n")
                 audience.stdout.readline()
                 time.sleep(_SETTLE_SECONDS)
+                spent -= view_seconds()
                 watched.append(fps_over(pipeline, seconds))
+                spent += view_seconds()
                 audience.stdin.write("off\n")
                 received += int(audience.stdout.readline())
                 time.sleep(_SETTLE_SECONDS)
@@ -80,6 +91,7 @@ def compare(model: str, video: str, streams: int, *, rounds: int, seconds: float
         f"{Path(model).name:24} {streams:3} streams  {statistics.median(alone):7.1f} fps alone "
         f"{statistics.median(watched):7.1f} watched  ratio {statistics.median(ratios):.3f} "
         f"({min(ratios):.3f} to {max(ratios):.3f}), floor {FLOOR}; "
+        f"its threads took {spent / (rounds * seconds) / usable_cores():.2%} of the cores, "
         f"{received / (rounds * seconds) / viewers / 1000:.0f} kB/s a viewer",
         flush=True,
     )

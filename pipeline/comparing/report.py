@@ -66,8 +66,14 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 
 def not_measured(rows: Sequence[Row]) -> list[str]:
-    """Return a line for each row that is missing or failed."""
-    return [f"{row.runtime} {row.precision}: {row.status}. {row.why}" for row in rows if row.status != "ok"]
+    """Return a line for each reason why rows are missing or failed."""
+    reasons: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        if row.status != "ok":
+            reasons.setdefault((row.runtime, row.status, row.why), []).append(row.precision)
+    return [
+        f"{runtime} {', '.join(precisions)}: {status}. {why}" for (runtime, status, why), precisions in reasons.items()
+    ]
 
 
 def draw(rows: Sequence[Row], title: str, file: Path) -> None:

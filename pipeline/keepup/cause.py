@@ -93,10 +93,14 @@ def pace_cause(loads: Sequence[StageLoad], evidence: Evidence, settings: KeepupS
     if stage is not None:
         text = f"{stage.stage} waits, though not for its own work: {load_line(stage)} (CPU taken by others?){rates}"
         return CauseLine(stage.stage, text)
+    nearest = max(loads, key=lambda load: load.utilisation, default=None)
+    if nearest is None:
+        return CauseLine("", f"frames are lost{rates}")
+    times = ""
     if evidence.wait_p95 is not None and evidence.service_p95 is not None:
-        times = f"p95 wait {evidence.wait_p95:.2f} s, work {evidence.service_p95:.2f} s"
-        return CauseLine("", f"no stage stands out: {times} (frames in bursts?){rates}")
-    return CauseLine("", f"no stage stands out{rates}")
+        times = f", p95 wait {evidence.wait_p95:.2f} s, work {evidence.service_p95:.2f} s"
+    text = f"{nearest.stage} is the busiest, not used up: {load_line(nearest)}{times} (bursts, or CPU taken by others?)"
+    return CauseLine(nearest.stage, text + rates)
 
 
 def stuck_cause(loads: Sequence[StageLoad], silent_seconds: float) -> CauseLine:

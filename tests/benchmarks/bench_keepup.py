@@ -39,7 +39,7 @@ class Cell:
     """Published over sent, whole run."""
     reported_share: float
     window_error: float | None
-    """Largest |reported - true| keep-up over the status messages, each over its own window."""
+    """Median of |reported - true| keep-up over the status messages, each over its own window."""
     sent: int
     dropped_true: int
     dropped_reported: int
@@ -137,7 +137,7 @@ def judge(run: dict[str, Any], streams: int, load: float, fps_each: float, capac
 
 
 def _window_error(lines: list[dict[str, Any]], statuses: list[dict[str, Any]]) -> float | None:
-    """Return the largest difference of reported and true keep-up, over whole windows while the camera is live.
+    """Return the median difference of reported and true keep-up, over whole windows while the camera is live.
 
     The camera's frames are numbered: of those between the last result before the window and the last one in it, the
     true share is what came out.
@@ -154,7 +154,7 @@ def _window_error(lines: list[dict[str, Any]], statuses: list[dict[str, Any]]) -
         within = [line["frame_index"] for line in lines if since < line["published_utc"] <= now]
         if before and within:
             errors.append(abs(status["published_share"] - len(within) / (within[-1] - before[-1])))
-    return max(errors) if errors else None
+    return statistics.median(errors) if errors else None
 
 
 def _verdicts(lines: list[dict[str, Any]], statuses: list[dict[str, Any]]) -> str:

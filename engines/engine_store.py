@@ -123,7 +123,7 @@ class EngineStore:
             plan = build()
             return self.add(key, plan, model_name=model_name, build_seconds=time.monotonic() - begun)
 
-    def list(self) -> list[StoredPlan]:
+    def plans(self) -> list[StoredPlan]:
         """Return every plan, the one used last first. Damaged manifests are left out: ``broken`` has them."""
         plans = []
         for manifest in self.folder.glob(f"*{_MANIFEST}"):
@@ -147,15 +147,20 @@ class EngineStore:
                 found[path] = "has no manifest: its build was interrupted"
         return found
 
+    def size(self, digest: str) -> int:
+        """Return the bytes that a plan and its manifest take."""
+        return sum(path.stat().st_size for path in self._files(digest) if path.exists())
+
     def remove(self, digest: str) -> int:
         """Remove a plan and its manifest; return the bytes that this frees."""
-        freed = 0
-        for ending in (_MANIFEST, _PLAN):  # without its manifest a plan is not there
-            path = self.folder / f"{digest}{ending}"
-            with contextlib.suppress(FileNotFoundError):
-                freed += path.stat().st_size
-                path.unlink()
+        freed = self.size(digest)
+        for path in self._files(digest):
+            path.unlink(missing_ok=True)
         return freed
+
+    def _files(self, digest: str) -> list[Path]:
+        # The manifest first: without it a plan is not there.
+        return [self.folder / f"{digest}{ending}" for ending in (_MANIFEST, _PLAN, ".lock")]
 
     def read_timing_cache(self, name: str) -> bytes:
         """Return the kernel timings kept under ``name`` (library, version and GPU); empty where there are none."""

@@ -65,7 +65,7 @@ class PlanBuilder:
         found = self.store.find(self.key)
         if found is None and self.options.precision == "int8" and self.options.calibration is None:
             wanted = {**self.key.describe(), "calibration": None}
-            for plan in sorted(self.store.list(), key=lambda plan: plan.built_at, reverse=True):
+            for plan in sorted(self.store.plans(), key=lambda plan: plan.built_at, reverse=True):
                 if {**plan.ingredients, "calibration": None} == _as_stored(wanted):
                     return plan
         return found

@@ -14,11 +14,13 @@ import typer
 import pipeline
 from engines.errors import EngineError, ModelError, RuntimeMissingError
 from pipeline.cli import exit_codes
+from pipeline.cli.build import build
 from pipeline.cli.capacity import capacity
 from pipeline.cli.check import check
 from pipeline.cli.compare import compare
 from pipeline.cli.describe import describe
 from pipeline.cli.doctor import doctor
+from pipeline.cli.engines import list_plans, prune, verify
 from pipeline.cli.eval import eval_model
 from pipeline.cli.keys import keys
 from pipeline.cli.listen import listen
@@ -86,13 +88,19 @@ def _report(error: Exception, code: int) -> int:
     return code
 
 
-for command in (run, record, check, capacity, listen, top, keys, doctor, describe, compare):
+for command in (run, record, check, capacity, listen, top, keys, doctor, describe, compare, build):
     app.command(help=_paragraphs(command))(_reporting(command))
 app.command("eval", help=_paragraphs(eval_model))(_reporting(eval_model))
 streams = typer.Typer(no_args_is_help=True, help="List, add, change, pause, restart and remove streams while running.")
 for name, steering in COMMANDS.items():
     streams.command(name, help=_paragraphs(steering))(_reporting(steering))
 app.add_typer(streams, name="streams")
+
+plans = typer.Typer(help="List, verify and remove the plans that were built.", no_args_is_help=True)
+_PLAN_COMMANDS: dict[str, Callable[..., int | None]] = {"list": list_plans, "verify": verify, "prune": prune}
+for name, plan_command in _PLAN_COMMANDS.items():
+    plans.command(name, help=_paragraphs(plan_command))(_reporting(plan_command))
+app.add_typer(plans, name="engines")
 
 
 def main() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from engines.cpu_session import DISABLED_OPTIMIZERS, first_line, run_failed
 from engines.device import Gpu, find_gpus, open_gpu
 from engines.errors import DeviceMemoryError, ModelError, RuntimeMissingError
 from engines.gpu_slot import GpuSlot
-from engines.model_spec import ModelSpec
+from engines.model_spec import ModelSpec, TensorSpec
 from engines.precision.kept import kept_model, made_seconds
 from engines.runtime import RuntimeOptions, Slot
 from engines.shape_profile import DEFAULT_MAX_BATCH
@@ -90,78 +91,81 @@ class CudaRuntime:
 
 
 class CudaSlot(GpuSlot):
-    """One place for one batch: a session on the slot's CUDA stream (the stream is the session's), bound once a size."""
+    """One place for one batch. Its sessions run on its CUDA stream: one session a batch size, bound once.
+
+    One session for all sizes would have cuDNN plan every convolution anew whenever the size changes: a second or more
+    in half precision.
+    """
 
     def __init__(self, gpu: Gpu, name: str, spec: ModelSpec, rows: int, onnxruntime: Any, model: Path) -> None:
         super().__init__(gpu, name, spec, rows)
-        self._session: Any = _open_session(onnxruntime, model, gpu, self._cuda_stream.handle)
+        self._open_session: Callable[[], Any] = lambda: _open_session(onnxruntime, model, gpu, self._cuda_stream.handle)
         self._run_options = onnxruntime.RunOptions()
         self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         if spec.size_input is not None:
             self._add_sizes(spec.size_input.dtype)
         self._outputs: dict[str, DeviceBuffer] = {}
-        self._bindings: dict[int, tuple[Any, dict[str, DeviceTensor]]] = {}
-        self._probed = False
+        self._bound: dict[int, _Bound] = {}
 
     def warm_up(self) -> None:
-        """Run every batch size once: the first run of a shape tries convolution algorithms."""
-        for rows in range(self._rows, 0, -1) if self._spec.max_batch is None else (self._rows,):
-            self._enqueue(rows)
-            self._cuda_stream.synchronise()
+        """Prepare every size that batches run as, the largest first: it sizes the buffers."""
+        sizes = {self._step(rows) for rows in range(1, self._rows + 1)}
+        for rows in sorted(sizes, reverse=True):
+            self._bound[rows] = self._bind_session(self._open_session(), rows)
+
+    def _step(self, batch_size: int) -> int:
+        """Return the size that so many frames run as: the next power of two, as far as there is room."""
+        return self._spec.max_batch or min(self._rows, 1 << (batch_size - 1).bit_length())
 
     def _enqueue(self, batch_size: int) -> Mapping[str, DeviceTensor]:
-        rows = self._spec.max_batch or batch_size
-        if not self._probed:
-            self._probe()
-        binding, outputs = self._bound(rows)
-        try:
-            self._session.run_with_iobinding(binding, self._run_options)
-        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-            raise _failed(self._spec, self._gpu, error) from error
-        if len(outputs) == len(self._spec.outputs):
-            return outputs
-        found = dict(outputs)
-        for output, value in zip(self._spec.outputs, binding.get_outputs(), strict=True):
-            if output.name not in found:
-                shape = tuple(value.shape())
-                found[output.name] = DeviceTensor(value.data_ptr(), shape, np.dtype(output.dtype), self._gpu.index)
-        return found
+        rows = self._step(batch_size)
+        bound = self._bound[rows]
+        self._run(bound, self._run_options)
+        found = dict(bound.outputs)
+        if len(found) < len(self._spec.outputs):
+            for output, value in zip(self._spec.outputs, bound.binding.get_outputs(), strict=True):
+                if output.name not in found:
+                    found[output.name] = self._tensor(output, value)
+        if rows == batch_size:
+            return found
+        return {name: made.rows(batch_size) if made.shape[:1] == (rows,) else made for name, made in found.items()}
 
-    def _probe(self) -> None:
-        """Run the largest batch once; outputs whose shape is stated and true get memory of their own."""
-        self._probed = True
-        binding = self._bind(self._rows)
-        try:
-            self._session.run_with_iobinding(binding)
-        except Exception as error:
-            raise _failed(self._spec, self._gpu, error) from error
-        for output, value in zip(self._spec.outputs, binding.get_outputs(), strict=True):
-            shape = tuple(value.shape())
+    def _bind_session(self, session: Any, rows: int) -> _Bound:
+        """Bind a session for batches of ``rows``; outputs whose shape is stated, and true, get memory of their own."""
+        first = self._bind(session, rows)
+        self._run(first, None)
+        for output, value in zip(self._spec.outputs, first.binding.get_outputs(), strict=True):
+            made = self._tensor(output, value)
             stated = len(output.shape) > 1 and None not in output.shape[1:]
-            if stated and not self._spec.has_nms and shape == (self._rows, *output.shape[1:]):
-                self._outputs[output.name] = DeviceBuffer(self._gpu, shape, output.dtype)
-
-    def _bound(self, rows: int) -> tuple[Any, dict[str, DeviceTensor]]:
-        bound = self._bindings.get(rows)
-        if bound is None:
-            outputs = {name: buffer.tensor.rows(rows) for name, buffer in self._outputs.items()}
-            bound = self._bindings[rows] = (self._bind(rows), outputs)
+            if stated and not self._spec.has_nms and made.shape == (rows, *output.shape[1:]):
+                self._outputs.setdefault(output.name, DeviceBuffer(self._gpu, made.shape, output.dtype))
+        bound = self._bind(session, rows)
+        self._run(bound, None)
         return bound
 
-    def _bind(self, rows: int) -> Any:
-        binding = self._session.io_binding()
+    def _bind(self, session: Any, rows: int) -> _Bound:
+        binding = session.io_binding()
         for name, buffer in self._inputs.items():
             _bind_tensor(binding.bind_input, name, buffer.tensor.rows(rows))
+        outputs = {name: buffer.tensor.rows(rows) for name, buffer in self._outputs.items()}
         for output in self._spec.outputs:
-            if output.name in self._outputs:
-                _bind_tensor(binding.bind_output, output.name, self._outputs[output.name].tensor.rows(rows))
+            if output.name in outputs:
+                _bind_tensor(binding.bind_output, output.name, outputs[output.name])
             else:
                 binding.bind_output(output.name, "cuda", self._gpu.index)
-        return binding
+        return _Bound(session, binding, outputs)
+
+    def _run(self, bound: _Bound, options: Any) -> None:
+        try:
+            bound.session.run_with_iobinding(bound.binding, options)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+            raise _failed(self._spec, self._gpu, error) from error
+
+    def _tensor(self, output: TensorSpec, value: Any) -> DeviceTensor:
+        return DeviceTensor(value.data_ptr(), tuple(value.shape()), np.dtype(output.dtype), self._gpu.index)
 
     def _release(self) -> None:
-        self._bindings.clear()
-        self._session = None
+        self._bound.clear()
         for buffer in self._outputs.values():
             buffer.close()
 
@@ -170,6 +174,15 @@ class CudaSlot(GpuSlot):
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A session, its tensors bound."""
+
+    session: Any
+    binding: Any
+    outputs: dict[str, DeviceTensor]
 
 
 def _onnxruntime() -> Any:
@@ -188,6 +201,7 @@ def _onnxruntime() -> Any:
 
 def _open_session(onnxruntime: Any, model: Path, gpu: Gpu, cuda_stream: int) -> Any:
     """Return a session that really runs on ``gpu``: left alone, ONNX Runtime falls back to the CPU silently."""
+    onnxruntime.set_default_logger_severity(_FATAL_ONLY)
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
     settings = onnxruntime.SessionOptions()

@@ -17,7 +17,6 @@ from engines.runtime import RuntimeOptions
 from engines.shape_profile import DEFAULT_MAX_BATCH, ShapeProfile
 from engines.trt.builder import build_plan
 from engines.trt.library import TrtLibrary, find_library
-from engines.trt.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class PlanBuilder:
             self.key.shapes,
             options.plans.build,
             timing_cache=self.store.read_timing_cache(timings),
-            progress=Progress(options.plans.on_progress or _silent),
+            progress=options.plans.progress,
         )
         self.store.write_timing_cache(timings, measured)
         return plan
@@ -143,7 +142,3 @@ def _calibration_digest(options: RuntimeOptions) -> str:
 def _as_stored(ingredients: dict[str, object]) -> dict[str, object]:
     stored: dict[str, object] = json.loads(json.dumps(ingredients))
     return stored
-
-
-def _silent(share: float, phase: str) -> None:
-    pass

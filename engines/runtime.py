@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import RuntimeMissingError
+from engines.errors import PlanMissingError, RuntimeMissingError
 from engines.model_spec import ModelSpec
 from engines.shape_profile import ShapeProfile
 from engines.trt.options import BuildOptions
-from engines.trt.progress import OnProgress
+from engines.trt.progress import Progress
 
 if TYPE_CHECKING:
     from engines.buffers import DeviceTensor
@@ -50,8 +50,8 @@ class PlanOptions:
     shapes: ShapeProfile | None = None
     """Batches to build for; None: up to 8, or up to ``max_batch`` where that is more."""
     build: BuildOptions = field(default_factory=BuildOptions)
-    on_progress: OnProgress | None = None
-    """Told how far a build is."""
+    progress: Progress | None = None
+    """Follows a build, and can end it."""
     may_build: bool = True
     """Whether a missing plan is built at once; otherwise it is a PlanMissingError."""
     cuda_graphs: bool = True
@@ -156,33 +156,37 @@ class Runtime(Protocol):
 
 
 def open_runtime(name: str, model: Path, spec: ModelSpec, options: RuntimeOptions) -> Runtime:
-    """Open ``model`` on the runtime called ``name`` ("auto" takes the fastest that works here).
+    """Open ``model`` on the runtime called ``name`` ("auto" takes the fastest that works here, and says which).
 
-    Raises RuntimeMissingError where it is unknown or not installed, ModelError where the model does not load.
+    Raises RuntimeMissingError where it is unknown or not installed, ModelError where the model does not load,
+    PlanMissingError where TensorRT was asked for by name, has no plan, and may not build one.
     """
     if name == "auto":
-        return open_fastest(model, spec, options)
+        return _open_first(list(RUNTIMES), model, spec, options)
     runtime: Runtime = runtime_class(name)(model, spec, options)
     return runtime
 
 
-def open_fastest(model: Path, spec: ModelSpec, options: RuntimeOptions) -> Runtime:
-    """Open ``model`` on the first runtime of the table that works here, and log why the ones before it do not.
+def open_meanwhile(name: str, model: Path, spec: ModelSpec, options: RuntimeOptions) -> Runtime:
+    """Open ``model`` on the fastest runtime that works here after ``name``: what runs until that one is ready."""
+    after = list(RUNTIMES)[list(RUNTIMES).index(name) + 1 :]
+    return _open_first(after, model, spec, options)
 
-    Raises what the last one raises.
-    """
-    for name in RUNTIMES:
+
+def _open_first(names: Sequence[str], model: Path, spec: ModelSpec, options: RuntimeOptions) -> Runtime:
+    for name in names[:-1]:
         reason = runtime_class(name).why_not()
-        if reason is None or name == last_resort():
-            _log.info("runtime %s", name)
-            return open_runtime(name, model, spec, options)
-        _log.info("runtime %s is not used: %s", name, reason)
-    raise RuntimeMissingError("no runtime is known.")
-
-
-def last_resort() -> str:
-    """Return the slowest runtime: what ``auto`` takes where no other works."""
-    return list(RUNTIMES)[-1]
+        if reason is None:
+            try:
+                runtime = open_runtime(name, model, spec, options)
+            except (RuntimeMissingError, PlanMissingError) as error:
+                reason = str(error)
+            else:
+                _log.info("auto takes %s", name)
+                return runtime
+        _log.info("auto does not take %s: %s", name, reason)
+    _log.info("auto takes %s", names[-1])
+    return open_runtime(names[-1], model, spec, options)
 
 
 def runtime_class(name: str) -> Any:

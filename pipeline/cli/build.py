@@ -59,7 +59,7 @@ def build(
     """
     wanted = precision_of("--precision", precision)
     path, spec = find_spec(model, facts or [])
-    with build_progress(spec.name, show=not json) as on_progress:
+    with build_progress(spec.name, show=not json) as progress:
         options = RuntimeOptions(
             precision=wanted,
             calibration=calibration_from(calibration or [], spec, calibration_pictures),
@@ -73,7 +73,7 @@ def build(
                     version_compatible=version_compatible,
                     workspace_bytes=None if workspace is None else workspace << 20,
                 ),
-                on_progress=on_progress,
+                progress=progress,
             ),
         )
         builder = PlanBuilder.open(path, spec, options, to_run=False)

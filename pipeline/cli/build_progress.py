@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from engines.trt.progress import Progress as BuildProgress
+
 
 @contextmanager
-def build_progress(name: str, *, show: bool) -> Iterator[Callable[[float, str], None]]:
-    """Yield what to call with the share that is done (0-1) and the phase; shown on stderr where that is a terminal."""
+def build_progress(name: str, *, show: bool) -> Iterator[BuildProgress]:
+    """Yield what follows the build; shown on stderr where that is a terminal."""
     if not show or not sys.stderr.isatty():
-        yield lambda share, phase: None
+        yield BuildProgress(lambda share, phase: None)
         return
     columns = (
         SpinnerColumn(),
@@ -29,4 +31,4 @@ def build_progress(name: str, *, show: bool) -> Iterator[Callable[[float, str], 
         def tell(share: float, phase: str) -> None:
             bar.update(task, total=1.0, completed=share, description=f"building {name}: {phase[:40].lower()}")
 
-        yield tell
+        yield BuildProgress(tell)

@@ -83,15 +83,22 @@ class Batcher:
             self._closed = True
             self._filled.notify_all()
 
-    def take(self) -> Batch | None:
-        """Return the next batch, waiting for one; None when everything has been taken and nothing more will come."""
+    def take(self, most: int | None = None, retired: threading.Event | None = None) -> Batch | None:
+        """Return the next batch, waiting for one; None when everything has been taken and nothing more will come.
+
+        At most ``most`` frames (default: ``batch_size``). None, too, once ``retired`` is set: the caller is to take no
+        more; see ``wake``.
+        """
         # A slot that waits for its batch to fill holds frames: no other may take later ones with an earlier ticket.
         with self._filling, self._lock:
+            most = most or self.batch_size
             frames: list[Frame] = []
             deadline: float | None = None
             while True:
-                self._collect(frames)
-                if len(frames) >= self.batch_size:
+                if not frames and retired is not None and retired.is_set():
+                    return None
+                self._collect(frames, most)
+                if len(frames) >= most:
                     break
                 now = monotonic()
                 if frames:
@@ -108,10 +115,15 @@ class Batcher:
             self._tickets += 1
             return Batch(self._tickets - 1, frames, monotonic())
 
-    def _collect(self, frames: list[Frame]) -> None:
-        """Move frames into ``frames``, each of the stream whose turn it is, until it is full or nothing waits."""
+    def wake(self) -> None:
+        """Have those who wait in ``take`` look whether they are retired."""
+        with self._lock:
+            self._filled.notify_all()
+
+    def _collect(self, frames: list[Frame], most: int) -> None:
+        """Move frames into ``frames``, each of the stream whose turn it is: up to ``most``, or what waits."""
         now = monotonic()
-        while len(frames) < self.batch_size and (stream := Waiting.next_of(self._streams, now)) is not None:
+        while len(frames) < most and (stream := Waiting.next_of(self._streams, now)) is not None:
             frame, given_up = stream.pop(now, self.max_age_seconds)
             for late, reason in given_up:
                 self._on_drop(late, reason)

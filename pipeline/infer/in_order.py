@@ -51,6 +51,14 @@ class InOrder:
                 self._delivering = False
             raise
 
+    def join(self, producers: int) -> bool:
+        """So many more will put batches. Return False where it is too late: all others have left."""
+        with self._changed:
+            if self._closed:
+                return False
+            self._producers += producers
+            return True
+
     def leave(self) -> None:
         """One producer has put its last batch."""
         with self._changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -34,13 +35,24 @@ class SlotStep(ABC):
         self._pace = pace
         self._failures = 0
 
-    def run(self, batcher: Batcher, in_order: InOrder, taken: Callable[[Frame], None]) -> None:
-        """Take batches and hand them on until none will come. ``taken`` hears of every frame that leaves its queue."""
+    def run(
+        self,
+        batcher: Batcher,
+        in_order: InOrder,
+        taken: Callable[[Frame], None],
+        *,
+        most: int | None = None,
+        retired: threading.Event | None = None,
+    ) -> None:
+        """Take batches and hand them on until none will come, or ``retired`` is set.
+
+        ``taken`` hears of every frame that leaves its queue; ``most``: frames of a batch, as in ``Batcher.take``.
+        """
         try:
             self._enter()
             while True:
                 self._pace.wait_until_due()
-                batch = batcher.take()
+                batch = batcher.take(most, retired)
                 if batch is None:
                     return
                 for frame in batch.frames:

@@ -43,6 +43,11 @@ class ProcessWatch:
         self._headroom = Headroom(window_seconds, cores)
         self._lock = threading.Lock()
 
+    def resize(self, *, slots: int, concurrent_runs: int) -> None:
+        """Another runtime took over."""
+        self.infer.workers = self._slots = slots
+        self.runs.workers = concurrent_runs
+
     def loads(self, stream: Watched, now: float) -> Sequence[StageLoad]:
         """Return how busy each stage is, as one stream sees it. Times are monotonic seconds."""
         infer = max(self.infer.utilisation(now), self.runs.utilisation(now))

@@ -1,0 +1,93 @@
+"""Runs at once on what is there, while the plan of the faster runtime is built aside; then the slots change to it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from engines.errors import EngineError, PlanMissingError
+from engines.model_spec import ModelSpec
+from engines.runtime import Runtime, RuntimeOptions, open_meanwhile, open_runtime, runtime_class
+from engines.trt.progress import Progress
+
+WhereToBuild = Literal["aside", "wait", "never"]
+
+_TELL_EVERY = 0.2
+"""Share of a build after which a line says how far it is."""
+
+_log = logging.getLogger("onpace.engine")
+
+
+class Upgrade:
+    """A faster runtime that is not ready yet. Closing twice is safe."""
+
+    def __init__(self, name: str, open_it: Callable[[], Runtime], progress: Progress | None = None) -> None:
+        """``open_it`` takes as long as it takes; cancelling ``progress`` ends it early."""
+        self.name = name
+        self._open_it = open_it
+        self._progress = progress
+        self._cancelled = False
+        self._thread: threading.Thread | None = None
+
+    def start(self, change_to: Callable[[Runtime], object]) -> None:
+        """Open it in a thread of its own, and hand it to ``change_to`` once it is open."""
+        self._thread = threading.Thread(target=self._run, args=(change_to,), name="build", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the build where the library can be asked to."""
+        self._cancelled = True
+        if self._progress is not None:
+            self._progress.cancel()
+        if self._thread is not None:
+            self._thread.join(5.0)
+
+    def _run(self, change_to: Callable[[Runtime], object]) -> None:
+        try:
+            runtime = self._open_it()
+        except EngineError as error:
+            if not self._cancelled:
+                _log.warning("runtime %s is not taken: %s", self.name, error)
+            return
+        change_to(runtime)
+
+
+def open_now(
+    name: str, model: Path, spec: ModelSpec, options: RuntimeOptions, build: WhereToBuild
+) -> tuple[Runtime, Upgrade | None]:
+    """Return a runtime that can run now, and the one that takes over later, None where there is nothing to wait for.
+
+    Where TensorRT would have to build a plan first: ``aside`` runs on the next best runtime meanwhile, ``wait`` builds
+    it now, ``never`` leaves it (asked for by name: PlanMissingError). Raises as ``open_runtime`` does.
+    """
+    if build == "wait" or name not in ("auto", "tensorrt"):
+        return open_runtime(name, model, spec, options), None
+    ready = replace(options, plans=replace(options.plans, may_build=False))
+    if build == "never":
+        return open_runtime(name, model, spec, ready), None
+    if name == "auto" and runtime_class("tensorrt").why_not() is not None:
+        return open_runtime(name, model, spec, options), None
+    try:
+        return open_runtime("tensorrt", model, spec, ready), None
+    except PlanMissingError as error:
+        _log.warning("%s It is built now; until it is ready, another runtime runs.", error)
+    progress = Progress(_Teller())
+    later = replace(options, plans=replace(options.plans, progress=progress))
+    meanwhile = open_meanwhile("tensorrt", model, spec, options)
+    return meanwhile, Upgrade("tensorrt", lambda: open_runtime("tensorrt", model, spec, later), progress)
+
+
+class _Teller:
+    """Logs how far a build is, now and then."""
+
+    def __init__(self) -> None:
+        self._next = _TELL_EVERY
+
+    def __call__(self, share: float, phase: str) -> None:
+        if share >= self._next:
+            self._next = share + _TELL_EVERY
+            _log.warning("building: %.0f %% (%s)", 100 * share, phase.lower())

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from engines.cores import usable_cores
 from engines.inspect_model import read_model_spec
-from engines.runtime import DeviceSlot, Runtime, RuntimeOptions, Slot, open_runtime
+from engines.runtime import DeviceSlot, Runtime, RuntimeOptions, Slot
 from pipeline.accuracy.calibration import calibration_from
 from pipeline.clock import monotonic
 from pipeline.config.sections import Config
@@ -29,8 +29,11 @@ from pipeline.decode.nvdec import open_nvdec
 from pipeline.frame import Frame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
+from pipeline.infer.infer_step import SlotStep
 from pipeline.infer.open_step import open_step
 from pipeline.infer.run_pace import RunPace
+from pipeline.infer.slots import Slots
+from pipeline.infer.upgrade import Upgrade, open_now
 from pipeline.keepup.process_watch import ProcessWatch
 from pipeline.keepup.status import StreamStatus
 from pipeline.metrics.frame_times import FrameTimes
@@ -75,34 +78,34 @@ class Pipeline:
             self._tracing = opened.enter_context(closing(open_tracing(config.trace)))
             # Before the model is loaded and warmed up: subscribers that wait already miss nothing.
             self._publisher = opened.enter_context(closing(self._open_publisher()))
-            self.runtime = opened.enter_context(self._open_runtime(model, plans))
-            gpu = next((slot.gpu for slot in self.runtime.slots if isinstance(slot, DeviceSlot)), None)
+            runtime, self._upgrade = self._open_runtime(model, plans)
+            opened.enter_context(runtime)
+            gpu = next((slot.gpu for slot in runtime.slots if isinstance(slot, DeviceSlot)), None)
             self._nvdec = open_nvdec(gpu, config.decode.device)
             if self._nvdec is not None:
                 opened.callback(self._nvdec.close)
-            self._opened = opened  # steps that open for the slots close before them
-            self._wire(plans)
+            self._wire(plans, runtime)
+            opened.callback(self._slots.close)
+            if self._upgrade is not None:
+                opened.callback(self._upgrade.close)
             self._opened = opened.pop_all()
         self.metrics.watch(self)
         self.dashboard.watch(self)
 
-    def _wire(self, plans: Sequence[StreamPlan]) -> None:
+    def _wire(self, plans: Sequence[StreamPlan], runtime: Runtime) -> None:
         keepup = self.config.keepup
         self._batcher = Batcher(
-            batch_size=self.runtime.max_batch,
+            batch_size=runtime.max_batch,
             deadline_seconds=self.config.infer.batch_deadline,
             max_age_seconds=keepup.max_age,
             on_drop=self._given_up,
         )
         self._watch = ProcessWatch(
             keepup.window,
-            slots=len(self.runtime.slots),
-            concurrent_runs=self.runtime.concurrent_runs,
+            slots=len(runtime.slots),
+            concurrent_runs=runtime.concurrent_runs,
             cores=usable_cores(),
         )
-
-        live = all(plan.live for plan in plans)
-        self._pace = RunPace(just_in_time=live and self.runtime.concurrent_runs == 1)
 
         self._track = TrackStep({}, score_threshold=self.config.postprocess.score_threshold)
         self.times = FrameTimes()
@@ -116,16 +119,26 @@ class Pipeline:
             self._batcher.close()
         # track -> publish
         self._publishing = self._publish_step()
-        self._in_order = InOrder(self._publishing.deliver, producers=len(self.runtime.slots))
+        self._in_order = InOrder(self._publishing.deliver, producers=len(runtime.slots))
         self._publish = StageThread("publish", self._keep_publishing, on_failure=self._failed)
         # preprocess -> infer -> postprocess
-        self._slots = [self._slot(number, slot) for number, slot in enumerate(self.runtime.slots)]
+        self._slots = Slots(
+            runtime,
+            self._step,
+            self._batcher,
+            self._in_order,
+            self._taken,
+            just_in_time=all(plan.live for plan in plans),
+            on_failure=self._failed,
+        )
 
     def start(self) -> None:
         """Begin; returns at once."""
-        for thread in (self._publish, *self._slots):
-            thread.start()
+        self._publish.start()
+        self._slots.start()
         self.streams.start()
+        if self._upgrade is not None:
+            self._upgrade.start(self._change_to)
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
         """Wait until every stream has ended and every result is out; return whether that is so."""
@@ -160,6 +173,11 @@ class Pipeline:
         return self._publisher.lost
 
     @property
+    def runtime(self) -> Runtime:
+        """What runs the model now."""
+        return self._slots.runtime
+
+    @property
     def model_and_runtime(self) -> tuple[str, str]:
         """The model's name, and what runs it."""
         return self.spec.name, self.runtime.name
@@ -174,23 +192,21 @@ class Pipeline:
 
     def _threads(self) -> list[StageThread]:
         """Every thread, in the way of a frame."""
-        return [*self.streams.values_now(), *self._slots, self._publish]
+        return [*self.streams.values_now(), *self._slots.threads(), self._publish]
 
-    def _slot(self, number: int, slot: Slot) -> StageThread:
+    def _step(self, slot: Slot, pace: RunPace) -> SlotStep:
         watch, limits = self._watch, self._track.limits
-        step = open_step(self.spec, slot, self.config.postprocess, watch.infer, watch.runs, self._pace, limits)
-        self._opened.callback(step.close)
+        return open_step(self.spec, slot, self.config.postprocess, watch.infer, watch.runs, pace, limits)
 
-        def infer() -> None:
-            step.run(self._batcher, self._in_order, self._taken)
-
-        return StageThread(f"infer-{number}", infer, on_failure=self._failed)
+    def _change_to(self, runtime: Runtime) -> None:
+        if self._slots.change_to(runtime):
+            self._watch.resize(slots=len(runtime.slots), concurrent_runs=runtime.concurrent_runs)
 
     def _keep_publishing(self) -> None:
         self._publishing.run(self._in_order.wait_until_finished)
 
-    def _open_runtime(self, model: Path, plans: Sequence[StreamPlan]) -> Runtime:
-        infer = self.config.infer
+    def _open_runtime(self, model: Path, plans: Sequence[StreamPlan]) -> tuple[Runtime, Upgrade | None]:
+        infer, engine = self.config.infer, self.config.engine
         options = RuntimeOptions(
             prefer=infer.prefer,
             max_batch=infer.batch_size,
@@ -199,8 +215,10 @@ class Pipeline:
             live=all(plan.live for plan in plans),
             precision=infer.precision,
             calibration=calibration_from(infer.calibration, self.spec, infer.calibration_pictures),
+            gpu=infer.gpu,
+            plans=engine.options(),
         )
-        return open_runtime(infer.runtime, model, self.spec, options)
+        return open_now(infer.runtime, model, self.spec, options, engine.build)
 
     def _open_publisher(self) -> Publisher:
         publish = self.config.publish

@@ -20,7 +20,7 @@ from pipeline.chart import check_chart
 from pipeline.cli.run import prepare_process
 from pipeline.cli.summary import console_of, number
 from pipeline.config.load import load_config
-from pipeline.config.sections import parse_duration
+from pipeline.config.values import parse_duration
 from pipeline.errors import ConfigError
 from pipeline.samples import find_sample
 

@@ -11,7 +11,7 @@ import typer
 
 from engines.engine_store import EngineStore, StoredPlan
 from pipeline.cli import exit_codes
-from pipeline.config.sections import format_duration, parse_duration
+from pipeline.config.values import format_duration, parse_duration
 from pipeline.errors import InputError
 
 StoreOption = Annotated[

@@ -15,7 +15,7 @@ from pipeline import clock
 from pipeline.cli import exit_codes
 from pipeline.cli.output import printable
 from pipeline.cli.process import sigterm_as_interrupt
-from pipeline.config.sections import parse_duration
+from pipeline.config.values import parse_duration
 from pipeline.errors import ConfigError
 from pipeline.publish.curve import SubscriberKeys
 from pipeline.publish.messages import DetectionsMessage, StatusMessage

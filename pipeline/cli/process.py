@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from pipeline.config.sections import parse_duration
+from pipeline.config.values import parse_duration
 from pipeline.errors import ConfigError
 
 

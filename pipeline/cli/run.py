@@ -21,7 +21,8 @@ from pipeline.cli.process import seconds_of, set_up_logging, stop_on_signals
 from pipeline.cli.summary import print_summary, summarise
 from pipeline.cli.targets import config_file_of, config_of
 from pipeline.clock import monotonic
-from pipeline.config.sections import Config, MetricsSection, parse_listen
+from pipeline.config.sections import Config, MetricsSection
+from pipeline.config.values import parse_listen
 from pipeline.errors import ConfigError
 from pipeline.pipeline import Pipeline
 from pipeline.publish.publish_step import status_message

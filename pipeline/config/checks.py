@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.config.explain import did_you_mean
 from pipeline.config.marked_yaml import Document
 from pipeline.config.problem import KeyPath
-from pipeline.config.sections import parse_switch
+from pipeline.config.values import parse_switch
 from pipeline.dashboard.reach import is_loopback
 from pipeline.errors import SourceError, UrlError
 from pipeline.plan import LIVE_SCHEMES
@@ -64,6 +64,7 @@ def _items(document: Document, *section: str) -> Iterator[KeyPath]:
 
 def _paths_in(document: Document) -> Iterator[tuple[KeyPath, Callable[[str, Path], str]]]:
     yield ("infer", "model"), _resolve_plain
+    yield ("engine", "store"), _resolve_plain
     for path in _items(document, "infer", "calibration"):
         yield path, _resolve_url
     for key in ("keys", "allow"):

@@ -13,7 +13,8 @@ from pydantic_core import ErrorDetails
 
 from pipeline.config.marked_yaml import Document
 from pipeline.config.problem import KeyPath
-from pipeline.config.sections import Config, format_duration
+from pipeline.config.sections import Config
+from pipeline.config.values import format_duration
 
 _KINDS = {
     "string_type": "text",

@@ -20,7 +20,8 @@ from pipeline.config.checks import check_meaning, resolve_paths
 from pipeline.config.explain import all_sections, explain, is_duration, limits
 from pipeline.config.marked_yaml import Document, read_yaml
 from pipeline.config.problem import InvalidConfig, Problem
-from pipeline.config.sections import Config, StreamSection, format_duration
+from pipeline.config.sections import Config, StreamSection
+from pipeline.config.values import format_duration
 
 _LARGEST_FILE_BYTES = 1024 * 1024
 _SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"

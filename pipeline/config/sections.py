@@ -2,124 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
-_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)\s*$")
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def parse_duration(value: Any) -> float:
-    """Return the seconds of "250ms", "5s", "2m" or "1h". Raises ValueError for a number without a unit."""
-    match = _DURATION.match(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('a duration needs a unit: us, ms, s, m or h, as in "5s" or "250ms"')
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def format_duration(seconds: float) -> str:
-    """Return ``seconds`` as a configuration writes it: in the largest unit that needs no fraction."""
-    for unit, unit_seconds in reversed(_SECONDS.items()):
-        number = round(seconds / unit_seconds, 6)
-        if number >= 1 and number == int(number):
-            return f"{int(number)}{unit}"
-    if not seconds:
-        return "0s"
-    return f"{seconds:.12f}".rstrip("0").rstrip(".") + "s"
-
-
-def _refuse_truth(value: Any) -> Any:
-    """Python counts True as 1; nobody who writes ``threads: true`` means one thread."""
-    if isinstance(value, bool):
-        raise PydanticCustomError("number_expected", "a number is expected")
-    return value
-
-
-def parse_switch(value: Any) -> bool:
-    """Return whether ``value`` says yes. Takes the words of YAML 1.1; refuses 0 and 1, which may be something else."""
-    words = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
-    if isinstance(value, str):
-        value = words.get(value.strip().lower(), value)
-    if not isinstance(value, bool):
-        raise PydanticCustomError("switch_expected", "true or false is expected")
-    return value
-
-
-def _class_name_or_index(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise PydanticCustomError("class_expected", 'a class name or index is expected, as in "person" or 0')
-    return value
-
-
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration, json_schema_input_type=Annotated[str, Field(pattern=_DURATION.pattern)]),
-    PlainSerializer(format_duration, return_type=str, when_used="json"),
-]
-"""Seconds, written with their unit: "5s", "250ms"."""
-
-_LISTEN = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(\d{1,5})$")
-
-
-def parse_listen(value: Any) -> str:
-    """Return ``value`` if it is HOST:PORT with a port of 0 (any free one) to 65535. Raises ValueError."""
-    match = _LISTEN.match(value) if isinstance(value, str) else None
-    if match is None or int(match[2]) > 65535:
-        raise ValueError('HOST:PORT is expected, with a port of 0 (any free one) to 65535, as in "127.0.0.1:9464"')
-    return match[0]
-
-
-Listen = Annotated[
-    str, BeforeValidator(parse_listen, json_schema_input_type=Annotated[str, Field(pattern=_LISTEN.pattern)])
-]
-"""Where a server of ours listens: "127.0.0.1:9464", "[::1]:9464"."""
-
-
-def parse_dashboard_listen(value: Any) -> str:
-    """Return ``value`` if it is "auto" or HOST:PORT. Raises ValueError."""
-    return "auto" if value == "auto" else parse_listen(value)
-
-
-DashboardListen = Annotated[
-    str,
-    BeforeValidator(
-        parse_dashboard_listen, json_schema_input_type=Annotated[str, Field(pattern=rf"^auto$|{_LISTEN.pattern}")]
-    ),
-]
-"""Where the dashboard listens: HOST:PORT, or "auto"."""
-
-Whole = Annotated[int, BeforeValidator(_refuse_truth, json_schema_input_type=int)]
-Number = Annotated[float, BeforeValidator(_refuse_truth, json_schema_input_type=float)]
-Switch = Annotated[bool, BeforeValidator(parse_switch, json_schema_input_type=bool)]
-ClassRef = Annotated[str | int, BeforeValidator(_class_name_or_index, json_schema_input_type=str | int)]
-StreamId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-Policy = Literal["auto", "block", "drop_oldest"]
-Transport = Literal["tcp", "udp"]
-TrackerName = Literal["off", "bytetrack", "ocsort"]
-
+from pipeline.config.engine_section import EngineSection
+from pipeline.config.values import (
+    ClassRef,
+    DashboardListen,
+    Duration,
+    Listen,
+    Number,
+    Policy,
+    Section,
+    StreamId,
+    Switch,
+    TrackerName,
+    Transport,
+    Whole,
+)
 
 MOST_STREAMS = 1024
-
-
-class Section(BaseModel):
-    """A mapping of the file: unknown keys are errors."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_means_defaults(cls, data: Any) -> Any:
-        """``decode:`` with every key below it commented out is null in YAML."""
-        return {} if data is None else data
 
 
 class SourceSection(Section):
@@ -157,16 +61,18 @@ class InferSection(Section):
 
     model: str = Field(min_length=1)
     """The detector, an ONNX file: a path, relative to this file, or sample:NAME."""
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = Field(default_factory=dict)
     """What is stated about the model where its file does not say it, or says it wrongly."""
-    runtime: Literal["auto", "cpu"] = "auto"
+    runtime: Literal["auto", "tensorrt", "cuda", "cpu"] = "auto"
     """What runs the model. auto takes the fastest that works on this machine."""
     precision: Literal["fp32", "fp16", "int8"] | None = None
     """What the model is turned into before it runs. null: as its file is. int8 needs infer.calibration."""
-    calibration: list[str] = []
+    calibration: list[str] = Field(default_factory=list)
     """Where int8 takes its ranges from: videos, folders or globs of pictures, recordings (relative to this file)."""
     calibration_pictures: Whole = Field(32, ge=1, le=10_000)
     """How many pictures of infer.calibration are looked at, spread over all of it."""
+    gpu: Whole = Field(0, ge=0, le=63)
+    """Which GPU, counted from 0."""
     prefer: Literal["auto", "latency", "throughput"] = "auto"
     """latency: one wide run at a time; throughput: several narrow ones; auto: measured at the start."""
     threads: Whole | None = Field(None, ge=1, le=1024)
@@ -211,7 +117,7 @@ class CurveSection(Section):
 class PublishSection(Section):
     """Where results go."""
 
-    sinks: list[str] = []
+    sinks: list[str] = Field(default_factory=list)
     """Addresses: zmq:tcp://HOST:PORT, zmq:ipc://PATH, jsonl:PATH (relative to this file), jsonl:- (standard output)."""
     encoding: Literal["msgpack", "json"] = "msgpack"
     """How ZeroMQ messages are written. JSON Lines are JSON whatever this says."""
@@ -332,6 +238,8 @@ class Config(Section):
     """Decoding, and the queue behind it; a stream may override some of it."""
     infer: InferSection
     """The model, and what runs it."""
+    engine: EngineSection = EngineSection()
+    """TensorRT's plans."""
     postprocess: PostprocessSection = PostprocessSection()
     """From the model's outputs to boxes."""
     track: TrackSection = TrackSection()

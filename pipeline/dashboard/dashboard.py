@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pipeline as onpace
 from engines.cores import usable_cores
 from pipeline.clock import monotonic
-from pipeline.config.sections import DashboardSection, format_duration
+from pipeline.config.sections import DashboardSection
+from pipeline.config.values import format_duration
 from pipeline.dashboard.facts import ProcessFacts, StreamFacts, StreamList
 from pipeline.dashboard.feed import Feed
 from pipeline.dashboard.history import History

@@ -21,7 +21,8 @@ from engines.runtime import RUNTIMES
 from pipeline.config.explain import all_sections
 from pipeline.config.load import json_schema, load
 from pipeline.config.marked_yaml import Document, read_yaml
-from pipeline.config.sections import Config, InferSection, StreamSection, format_duration, parse_duration
+from pipeline.config.sections import Config, InferSection, StreamSection
+from pipeline.config.values import format_duration, parse_duration
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EXAMPLES = sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "alerts.yaml"})  # those are Prometheus' rules

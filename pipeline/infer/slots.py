@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from engines.runtime import Runtime, Slot
 from pipeline.frame import Frame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
-from pipeline.infer.infer_step import InferStep
+from pipeline.infer.infer_step import SlotStep
 from pipeline.infer.run_pace import RunPace
 from pipeline.stage import StageThread
 
@@ -23,12 +24,12 @@ _log = logging.getLogger("onpace.infer")
 
 
 class Slots:
-    """The threads of one runtime's slots. Closing twice is safe."""
+    """The threads of one runtime's slots, and the runtime. Closing twice is safe."""
 
     def __init__(
         self,
         runtime: Runtime,
-        step_of: Callable[[Slot, RunPace], InferStep],
+        step_of: Callable[[Slot, RunPace], SlotStep],
         batcher: Batcher,
         in_order: InOrder,
         taken: Callable[[Frame], None],
@@ -37,7 +38,6 @@ class Slots:
         on_failure: Callable[[BaseException], None],
     ) -> None:
         """``in_order`` counts the slots of ``runtime`` already. ``just_in_time`` as in ``RunPace``, for all live."""
-        self.runtime = runtime
         self._step_of = step_of
         self._batcher = batcher
         self._in_order = in_order
@@ -46,17 +46,20 @@ class Slots:
         self._on_failure = on_failure
         self._lock = threading.Lock()
         self._closed = False
-        self._retired = threading.Event()
-        self._threads = self._threads_of(runtime, self._retired)
+        self._crew = self._crew_of(runtime)
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime in use."""
+        return self._crew.runtime
 
     def threads(self) -> list[StageThread]:
         """Return the threads of the runtime in use."""
-        with self._lock:
-            return list(self._threads)
+        return list(self._crew.threads)
 
     def start(self) -> None:
         """Begin; returns at once."""
-        for thread in self.threads():
+        for thread in self._crew.threads:
             thread.start()
 
     def change_to(self, runtime: Runtime) -> bool:
@@ -65,44 +68,61 @@ class Slots:
         Return False, with ``runtime`` closed, where there is nothing left to run. ``runtime`` belongs to this object
         from now on.
         """
-        retired = threading.Event()
-        threads = self._threads_of(runtime, retired)
+        crew = self._crew_of(runtime)
         with self._lock:
-            changed = not self._closed and self._in_order.join(len(threads))
+            changed = not self._closed and self._in_order.join(len(crew.threads))
             if changed:
-                before, self.runtime = self.runtime, runtime
-                leaving, self._threads = self._threads, threads
-                self._retired, retire = retired, self._retired
+                before, self._crew = self._crew, crew
         if not changed:
-            runtime.close()
+            crew.close()
             return False
-        for thread in threads:
+        for thread in crew.threads:
             thread.start()
-        retire.set()
+        before.retired.set()
         self._batcher.wake()
-        for thread in leaving:
+        for thread in before.threads:
             thread.join()
         before.close()
-        _log.info("runtime %s took over from %s", runtime.name, before.name)
+        _log.info("runtime %s took over from %s", runtime.name, before.runtime.name)
         return True
 
     def close(self) -> None:
         """Close the runtime in use. Its threads must have ended."""
         with self._lock:
             self._closed = True
-            runtime = self.runtime
-        runtime.close()
+            crew = self._crew
+        crew.close()
 
-    def _threads_of(self, runtime: Runtime, retired: threading.Event) -> list[StageThread]:
-        pace = RunPace(just_in_time=self._just_in_time and runtime.concurrent_runs == 1)
-        return [self._thread(number, slot, pace, runtime, retired) for number, slot in enumerate(runtime.slots)]
+    def _crew_of(self, runtime: Runtime) -> _Crew:
+        crew = _Crew(runtime, RunPace(just_in_time=self._just_in_time and runtime.concurrent_runs == 1))
+        try:
+            for number, slot in enumerate(runtime.slots):
+                step = self._step_of(slot, crew.pace)
+                crew.steps.append(step)
+                crew.threads.append(self._thread(number, step, crew))
+        except BaseException:
+            crew.close()
+            raise
+        return crew
 
-    def _thread(
-        self, number: int, slot: Slot, pace: RunPace, runtime: Runtime, retired: threading.Event
-    ) -> StageThread:
-        step = self._step_of(slot, pace)
-
+    def _thread(self, number: int, step: SlotStep, crew: _Crew) -> StageThread:
         def infer() -> None:
-            step.run(self._batcher, self._in_order, self._taken, most=runtime.max_batch, retired=retired)
+            step.run(self._batcher, self._in_order, self._taken, most=crew.runtime.max_batch, retired=crew.retired)
 
         return StageThread(f"infer-{number}", infer, on_failure=self._on_failure)
+
+
+@dataclass
+class _Crew:
+    """Everything that works on one runtime."""
+
+    runtime: Runtime
+    pace: RunPace
+    retired: threading.Event = field(default_factory=threading.Event)
+    steps: list[SlotStep] = field(default_factory=list)
+    threads: list[StageThread] = field(default_factory=list)
+
+    def close(self) -> None:
+        for step in self.steps:  # they hold memory beside the slots': it goes first
+            step.close()
+        self.runtime.close()

@@ -34,6 +34,7 @@ _CODECS = {  # FFmpeg's name -> PyNvVideoCodec's, and the filter that makes what
 _CHROMA_420 = 1  # cudaVideoChromaFormat_420
 _MOST_IDLE = 32
 _REMEMBERED_PACKETS = 128
+_HEADER_BYTES = 1024  # parameter sets come first
 _LARGER = Size(4096, 4096)
 """What a decoder is made for once a stream's pictures have outgrown their first size."""
 
@@ -170,10 +171,10 @@ class _Session:
             self.cuda_stream.close()
             raise
 
-    def decode(self, pointer: int, nbytes: int, number: int) -> Any:
+    def decode(self, pointer: int, nbytes: int, moment: int) -> Any:
         """Return the pictures that are ready, as NVDEC holds them: valid until the next call."""
         packet = self.library.PacketData()
-        packet.bsl_data, packet.bsl, packet.pts = pointer, nbytes, number
+        packet.bsl_data, packet.bsl, packet.pts = pointer, nbytes, moment
         if self.kind.at_once and nbytes:
             packet.decode_flag = self.library.VideoPacketFlag.ENDOFPICTURE
         return self.decoder.Decode(packet)
@@ -198,6 +199,7 @@ class NvdecDecoder:
         self._packets: dict[int, tuple[Packet, int | None]] = {}
         self._latest: tuple[Packet, int | None] | None = None
         self._number = 0
+        self._header = b""
         self._meaning: tuple[Colour, int] | None = None
         self._shape: tuple[int, ...] | None = None
         self._pitch = 0
@@ -209,7 +211,8 @@ class NvdecDecoder:
         if self._meaning is None and coded.is_keyframe:
             self._meaning = self._learn(coded)
         if self._filter is None:
-            return self._decode(packet, pts, coded)
+            held = self._begin(coded) if coded.is_keyframe else []
+            return held + self._decode(packet, pts, coded)
         seen = replace(packet, payload=_Seen(coded.is_keyframe, coded.is_corrupt, pts))
         try:
             filtered = self._filter.filter(coded)
@@ -217,6 +220,8 @@ class NvdecDecoder:
             raise CorruptPacketError(f"{self._info.codec}: a packet is damaged") from None
         pictures: list[Picture] = []
         for part in filtered:
+            if seen.payload.is_keyframe:
+                pictures += self._begin(part)
             pictures += self._decode(seen, pts, part)
         return pictures
 
@@ -243,13 +248,15 @@ class NvdecDecoder:
         if self._session is None:
             raise NvdecRefusedError("it failed before")
         self._number += 1
+        # The true time where there is one: the parser sorts pictures by it.
+        moment = -self._number if pts is None else pts
         packets = self._packets
-        self._latest = packets[self._number] = (packet, pts)
+        self._latest = packets[moment] = (packet, pts)
         if len(packets) > _REMEMBERED_PACKETS:
             del packets[next(iter(packets))]
         for attempt in (1, 2):
             try:
-                found = self._session.decode(coded.buffer_ptr, coded.buffer_size, self._number)
+                found = self._session.decode(coded.buffer_ptr, coded.buffer_size, moment)
                 return self._pictures(self._session, found)
             except DeviceMemoryError:
                 raise
@@ -268,7 +275,7 @@ class NvdecDecoder:
         shape = frame.shape
         if shape != self._shape:
             self._shape = shape
-            self._pitch = _pitch_of(frame)
+            self._pitch = _pitch_of(frame, self._kind.layout)
         luma = frame.GetPtrToPlane(0)
         planes = self._nvdec.surfaces.copy(
             session.cuda_stream,
@@ -292,6 +299,21 @@ class NvdecDecoder:
             owner=None,
         )
 
+    def _begin(self, coded: Any) -> list[Picture]:
+        """Look at a keyframe: where pictures of another size begin, drain the decoder and take a new one.
+
+        NVDEC would go on at the size it began with.
+        """
+        header = _sequence_header(memoryview(coded)[:_HEADER_BYTES].tobytes(), self._kind.codec)
+        before, self._header = self._header, header or self._header
+        if not before or not header or header == before or self._session is None:
+            return []
+        pictures = self.drain()
+        self._session.close()
+        self._session = None
+        self._session = self._nvdec.session(replace(self._kind, size=_LARGER))
+        return pictures
+
     def _learn(self, coded: Any) -> tuple[Colour, int]:
         """Return what the pictures' colours mean and how they are turned: FFmpeg tells it with a decoded picture only.
 
@@ -308,6 +330,14 @@ class NvdecDecoder:
         layout, high = str(context.pix_fmt), context.height >= HD_HEIGHT
         colour = colour_of(layout, int(meant.colorspace), int(meant.color_range), high)
         return colour, 0 if frame is None else clockwise_rotation(frame)
+
+
+def _sequence_header(data: bytes, codec: str) -> bytes:
+    """Return the sequence parameter set of an Annex B packet; nothing where there is none, or in other codecs."""
+    for unit in data.split(b"\0\0\1")[1:]:
+        if unit and ((codec == "H264" and unit[0] & 31 == 7) or (codec == "HEVC" and unit[0] >> 1 & 63 == 33)):
+            return unit.rstrip(b"\0")
+    return b""
 
 
 def _check_caps(caps: dict[str, Any], info: StreamInfo, gpu_name: str) -> None:
@@ -328,10 +358,11 @@ def _rounded(size: Size) -> Size:
     return Size(-(-size.width // 64) * 64, -(-size.height // 64) * 64)
 
 
-def _pitch_of(frame: Any) -> int:
+def _pitch_of(frame: Any, layout: str) -> int:
     """Return the bytes from one row of a decoded picture to the next."""
     told = frame.cuda()[0].__cuda_array_interface__
-    return int(told["strides"][0]) if told.get("strides") else int(told["shape"][1]) * int(told["typestr"][-1])
+    width = int(frame.shape[1]) * (2 if layout == "p010" else 1)
+    return max(width, int(told["strides"][0]) if told.get("strides") else 0)  # strides of 10 bits are of samples
 
 
 def _first_line(error: BaseException) -> str:

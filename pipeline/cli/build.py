@@ -8,15 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
+from engines.model_spec import ModelSpec
 from engines.plan_building import PlanBuilder
+from engines.precision.typed_model import Calibration, Precision
 from engines.runtime import PlanOptions, RuntimeOptions
 from engines.shape_profile import ShapeProfile
 from engines.trt.options import BuildOptions
+from pipeline.accuracy.account import account_for, points_lost
 from pipeline.accuracy.calibration import PICTURES, calibration_from
+from pipeline.accuracy.dataset import read_dataset
 from pipeline.cli import exit_codes
 from pipeline.cli.build_progress import build_progress
 from pipeline.cli.model_facts import HELP, find_spec
 from pipeline.cli.precision_options import CALIBRATION_HELP, PICTURES_HELP, PRECISION_HELP, precision_of
+from pipeline.errors import InputError
 
 
 def build(
@@ -27,6 +32,12 @@ def build(
     ] = None,
     calibration: Annotated[list[str] | None, typer.Option(metavar="SOURCE", help=CALIBRATION_HELP)] = None,
     calibration_pictures: Annotated[int, typer.Option(min=1, max=10_000, help=PICTURES_HELP)] = PICTURES,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Labelled pictures, as eval takes them: says what the precision costs first.")
+    ] = None,
+    max_ap_loss: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Build nothing if more points of AP are lost on --dataset.")
+    ] = None,
     optimisation_level: Annotated[
         int | None, typer.Option(min=0, max=5, help="How hard to look for fast kernels; default: the library's own, 3.")
     ] = None,
@@ -53,16 +64,18 @@ def build(
     these, so a stale one is never used. TensorRT for RTX builds without a GPU.
 
     JSON keys: model; plan (its file); digest; sha256; bytes; runtime; version; gpu; precision; batch; build_seconds;
-    built (false: it was there already).
+    built (false: it was there already); ap_loss (points, on --dataset; else null).
 
     [bold]Example:[/bold] onpace build yolox_nano.onnx --precision fp16 --batch 1:4:8
     """
     wanted = precision_of("--precision", precision)
     path, spec = find_spec(model, facts or [])
+    frames = calibration_from(calibration or [], spec, calibration_pictures)
+    lost = _ap_lost(path, spec, wanted, frames, dataset, max_ap_loss)
     with build_progress(spec.name, show=not json) as progress:
         options = RuntimeOptions(
             precision=wanted,
-            calibration=calibration_from(calibration or [], spec, calibration_pictures),
+            calibration=frames,
             gpu=gpu,
             plans=PlanOptions(
                 store=store,
@@ -92,6 +105,7 @@ def build(
         "batch": str(builder.key.shapes),
         "build_seconds": plan.build_seconds,
         "built": before is None,
+        "ap_loss": lost,
     }
     if json:
         typer.echo(json_format.dumps(report, indent=2))
@@ -100,10 +114,33 @@ def build(
     return exit_codes.DONE
 
 
+def _ap_lost(
+    model: Path,
+    spec: ModelSpec,
+    precision: Precision | None,
+    calibration: Calibration | None,
+    dataset: Path | None,
+    max_ap_loss: float | None,
+) -> float | None:
+    """Return the points of AP that the precision costs, None without a dataset; known before minutes go into a plan.
+
+    Measured on the CPU, from the typed model that the plan is made of: it needs no GPU. Raises AccuracyLostError.
+    """
+    if dataset is None:
+        if max_ap_loss is not None:
+            raise InputError("--max-ap-loss needs labelled pictures to measure on: add --dataset FOLDER.")
+        return None
+    pictures = read_dataset(dataset)
+    before, after = account_for(model, spec, pictures, precision or "fp32", calibration, max_ap_loss=max_ap_loss)
+    return round(points_lost(before, after), 2)
+
+
 def _print_plain(report: dict[str, Any]) -> None:
     how = f"built in {report['build_seconds']:.1f} s" if report["built"] else "was there already"
     typer.echo(
         f"{report['model']}: {report['runtime']} {report['version']}, {report['gpu']}, "
         f"precision {report['precision']}, batch {report['batch']}: {report['bytes'] / 2**20:.1f} MiB, {how}"
     )
+    if report["ap_loss"] is not None:
+        typer.echo(f"{report['precision']} loses {report['ap_loss']:.1f} points of AP")
     typer.echo(report["plan"])

@@ -1,0 +1,30 @@
+"""``onpace build`` says what a precision costs before it builds, and builds nothing that costs too much."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from samples.label_clip import write_dataset
+from tests.cli.onpace_command import onpace
+
+
+def test_a_precision_that_loses_too_much_is_not_built(tmp_path):
+    pytest.importorskip("pycocotools")
+    write_dataset(tmp_path / "street", every=120)
+    cv2.imwrite(str(tmp_path / "black.png"), np.zeros((360, 640, 3), np.uint8))
+    done = onpace(
+        "build", "sample:street.onnx", "--precision", "int8", "--calibration", tmp_path / "black.png",
+        "--dataset", tmp_path / "street", "--max-ap-loss", "1", "--store", tmp_path / "plans",
+        ONPACE_CACHE=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "points of AP" in done.stderr and "allowed are 1 (--max-ap-loss)" in done.stderr
+    assert not list(tmp_path.glob("plans/**/*.plan"))
+
+
+def test_a_limit_without_pictures_is_refused():
+    done = onpace("build", "sample:street.onnx", "--precision", "fp16", "--max-ap-loss", "1")
+    assert done.returncode == 2
+    assert "add --dataset" in done.stderr

@@ -60,7 +60,7 @@ def viewed_run(folder: Path, *arguments: Any, **sections: Any) -> Iterator[Viewe
         yield run
 
 
-def wait_until(condition: Any, what: str, within_seconds: float = 40) -> Any:
+def wait_until(condition: Any, what: str, within_seconds: float = 90) -> Any:
     """Return the first true value of ``condition()``."""
     until = time.monotonic() + within_seconds
     while not (value := condition()):

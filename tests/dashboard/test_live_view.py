@@ -18,7 +18,7 @@ from tests.helpers.onpace_process import OnpaceProcess
 from tests.helpers.rtsp_process import RtspServerProcess
 from tests.helpers.tiny_onnx import colour_detector, do_nothing_detector
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 HURTFUL = "<img src=x onerror=document.title='hurt'>"
 AT_WORK = ("keeping_up", "falling_behind", "overloaded")
@@ -207,7 +207,7 @@ def test_a_camera_is_added_paused_resumed_and_removed_in_the_page(run: ViewedRun
         page.keyboard.press("Enter")
         page.wait_for_selector("dialog", state="detached")
         wait_for_picture(page, "attic")
-        listener.wait_for('"stream_id":"attic"', timeout_seconds=40)
+        listener.wait_for('"stream_id":"attic"', timeout_seconds=90)
 
         page.goto(f"{run.address}#/stream/attic")
         page.wait_for_selector(".controls")

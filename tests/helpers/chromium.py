@@ -44,7 +44,7 @@ def watched_page(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     """A page of its own profile. At its end: nothing was fetched from elsewhere, and no script failed."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
     page = context.new_page()
-    page.set_default_timeout(40_000)  # the machine may be busy
+    page.set_default_timeout(90_000)  # the machine may be busy
     faults: list[str] = []
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

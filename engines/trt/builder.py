@@ -146,11 +146,18 @@ def allow_precisions(library: TrtLibrary, network: Any, config: Any, model: Path
 
 def _unsupported(library: TrtLibrary, spec: ModelSpec, parser: Any) -> ModelError:
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    words = "; ".join(dict.fromkeys(" ".join(str(error.desc()).split())[:200] for error in errors[:3]))
+    words = "; ".join(dict.fromkeys(_in_words(error) for error in errors[:3])) or library.complaint()
     return ModelError(
-        f"model {spec.name}: {library.flavour} {library.version} cannot take it: {words or library.complaint()}. "
+        f"model {spec.name}: {library.flavour} {library.version} cannot take it: {words.rstrip('.')}. "
         "Export it without that operator, or with an older opset; runtime cuda or cpu may still run it."
     )
+
+
+def _in_words(error: Any) -> str:
+    words = " ".join(str(error.desc()).split())[:200]
+    if not hasattr(error, "node_operator") or not error.node_operator():  # 8.6 has only the words
+        return words
+    return f"operator {error.node_operator()} ({error.node_name() or 'unnamed'}): {words}"
 
 
 def _build_failed(

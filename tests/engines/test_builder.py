@@ -1,0 +1,94 @@
+"""Plans built by the real TensorRT for RTX, whose builder needs no GPU; its errors in our words."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from onnx import helper
+
+from engines.errors import ModelError, PlanError, RuntimeMissingError
+from engines.inspect_model import read_model_spec
+from engines.plan_building import PlanBuilder
+from engines.precision.typed_model import typed_model
+from engines.runtime import PlanOptions, RuntimeOptions
+from engines.shape_profile import ShapeProfile
+from engines.trt.builder import build_plan, looks_like_no_memory
+from engines.trt.library import load_library
+from engines.trt.options import BuildOptions
+from engines.trt.progress import Progress
+from tests.helpers.tiny_onnx import colour_detector, do_nothing_detector, working_detector
+
+pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra: test)")
+
+
+@pytest.fixture(scope="module")
+def rtx():
+    return load_library("tensorrt_rtx")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_plan_is_built_without_a_gpu_and_progress_only_grows(tmp_path, rtx, precision):
+    model = working_detector(tmp_path / "m.onnx", (96, 96), layers=2)
+    spec = read_model_spec(model)
+    typed = typed_model(model, spec, precision, None, tmp_path / "typed.onnx").path
+    shares = []
+    progress = Progress(lambda share, phase: shares.append(share))
+    plan, _ = build_plan(rtx, typed, spec, ShapeProfile(1, 2, 4), BuildOptions(), progress=progress)
+    assert len(plan) > 10_000
+    assert shares == sorted(shares)
+    assert 0.5 < shares[-1] < 1
+
+
+def test_unsupported_operator_is_named_with_a_way_on(tmp_path, rtx):
+    model = do_nothing_detector(tmp_path / "m.onnx", (96, 96))
+    spec = read_model_spec(model)
+    proto = onnx.load(str(model))
+    proto.graph.node.insert(0, helper.make_node("Bernoulli", ["images"], ["noise"], name="odd"))
+    proto.graph.node.append(helper.make_node("NoSuchThing", ["noise"], ["strange"], domain="odd", name="odder"))
+    proto.opset_import.append(helper.make_opsetid("odd", 1))
+    onnx.save(proto, str(model))
+    with pytest.raises(ModelError, match=r"tensorrt_rtx .* cannot take it: .*(Bernoulli|NoSuchThing).*cuda or cpu"):
+        build_plan(rtx, model, spec, ShapeProfile(), BuildOptions())
+
+
+def test_plans_for_later_versions_are_refused_where_the_library_has_none(tmp_path, rtx):
+    model = do_nothing_detector(tmp_path / "m.onnx", (96, 96))
+    with pytest.raises(RuntimeMissingError, match="--version-compatible"):
+        build_plan(rtx, model, read_model_spec(model), ShapeProfile(), BuildOptions(version_compatible=True))
+
+
+def test_cancelled_build_says_so(tmp_path, rtx):
+    model = working_detector(tmp_path / "m.onnx", (96, 96), layers=2)
+    progress = Progress(lambda share, phase: None)
+    progress.cancel()
+    with pytest.raises(Exception, match="building was cancelled"):
+        build_plan(rtx, model, read_model_spec(model), ShapeProfile(), BuildOptions(), progress=progress)
+
+
+def test_plan_is_found_again_and_built_anew_for_another_precision(tmp_path, rtx):
+    model = colour_detector(tmp_path / "m.onnx", (96, 96))
+    spec = read_model_spec(model)
+    digests = []
+    for precision in (None, None, "fp16"):
+        options = RuntimeOptions(precision=precision, plans=PlanOptions(store=tmp_path / "plans"))
+        builder = PlanBuilder.open(model, spec, options, to_run=False)
+        digests.append(builder.find_or_build().digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize("text", ["4:2", "0", "1:2:3:4", "a", "1:4:257"])
+def test_bad_batches_are_explained(text):
+    with pytest.raises(ModelError, match=r"batch.*(1:4:8|largest batch)"):
+        ShapeProfile.parse(text)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["[virtualMemoryBuffer.cpp] Error Code 1: Cuda Runtime (out of memory)", "OutOfMemory: insufficient memory"],
+)
+def test_complaints_about_memory_are_recognised(words):
+    assert looks_like_no_memory(words)
+
+
+def test_plan_error_is_a_model_error_so_that_the_command_ends_with_2():
+    assert issubclass(PlanError, ModelError)

@@ -1,0 +1,142 @@
+"""Plans are kept by everything that went into them, and only whole ones are used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from engines.engine_store import EngineStore
+from engines.errors import PlanError
+from engines.plan_key import PlanKey
+from engines.precision.kept import model_digest
+from engines.shape_profile import ShapeProfile
+from engines.trt.options import BuildOptions
+from tests.helpers.tiny_onnx import do_nothing_detector
+
+KEY = PlanKey(
+    model="m",
+    runtime="tensorrt",
+    version="10.3.0",
+    gpu="Orin, 8.7",
+    precision="fp16",
+    calibration="",
+    recipe=1,
+    shapes=ShapeProfile(1, 4, 8),
+    input_size=(640, 640),
+    options=BuildOptions(),
+)
+OTHERS = {
+    "model": "other",
+    "runtime": "tensorrt_rtx",
+    "version": "10.3.1",
+    "gpu": "Orin, 8.6",
+    "precision": "int8",
+    "calibration": "other pictures",
+    "recipe": 2,
+    "shapes": ShapeProfile(1, 4, 16),
+    "input_size": (640, 416),
+    "options": BuildOptions(optimisation_level=5),
+}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return EngineStore(tmp_path / "plans")
+
+
+def test_every_ingredient_is_tested():
+    assert set(OTHERS) == set(KEY.describe())
+
+
+@pytest.mark.parametrize("ingredient", list(OTHERS))
+def test_any_ingredient_that_changes_builds_anew(store, ingredient):
+    built = []
+    for key in (KEY, KEY, replace(KEY, **{ingredient: OTHERS[ingredient]})):
+        store.find_or_build(key, "m", lambda: built.append(1) or b"plan")
+    assert len(built) == 2
+
+
+@pytest.mark.parametrize("option", ["hardware_compatible", "version_compatible", "workspace_bytes"])
+def test_any_builder_option_builds_anew(option):
+    assert replace(KEY, options=BuildOptions(**{option: 1})).digest != KEY.digest
+
+
+def test_one_byte_of_the_model_changes_its_digest(tmp_path):
+    model = do_nothing_detector(tmp_path / "m.onnx", (96, 96))
+    before = model_digest(model)
+    data = bytearray(model.read_bytes())
+    place = data.index(b"images")
+    data[place : place + 6] = b"imagez"
+    data = data.replace(b"images", b"imagez")
+    model.write_bytes(data)
+    assert model_digest(model) != before
+
+
+@pytest.mark.parametrize("damage", [lambda plan: plan[:-1], lambda plan: b"x" + plan[1:], lambda plan: b""])
+def test_altered_plan_is_not_loaded_and_found_by_verify(store, damage):
+    plan = store.add(KEY, b"plan" * 100, model_name="m", build_seconds=1.0)
+    assert plan.read() == b"plan" * 100
+    plan.path.write_bytes(damage(plan.path.read_bytes()))
+    with pytest.raises(PlanError, match=r"altered or cut short.*A plan is code"):
+        store.find(KEY).read()
+    assert list(store.broken()) == [plan.path]
+
+
+def test_plan_that_was_cut_short_is_built_again(store):
+    store.add(KEY, b"plan" * 100, model_name="m", build_seconds=1.0).path.write_bytes(b"plan")
+    assert store.find_or_build(KEY, "m", lambda: b"new plan").read() == b"new plan"
+
+
+def test_half_written_plan_counts_as_none(store):
+    def fail():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.find_or_build(KEY, "m", fail)
+    (store.folder / f"{KEY.digest}.plan").write_bytes(b"half")
+    assert store.find(KEY) is None
+    assert "interrupted" in next(iter(store.broken().values()))
+
+
+def test_damaged_manifest_says_which(store):
+    store.add(KEY, b"plan", model_name="m", build_seconds=1.0)
+    (store.folder / f"{KEY.digest}.json").write_text("{")
+    with pytest.raises(PlanError, match=r"manifest .* is damaged"):
+        store.find(KEY)
+    assert store.plans() == []
+
+
+def test_folder_that_others_may_write_to_is_refused(tmp_path):
+    folder = tmp_path / "plans"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(PlanError, match=r"others may write to it.*chmod go-w"):
+        EngineStore(folder)
+
+
+def test_two_processes_build_the_same_plan_once(tmp_path):
+    script = f"""
+import time
+from pathlib import Path
+from engines.engine_store import EngineStore
+from tests.engines.test_engine_store import KEY
+def build():
+    with open({str(tmp_path / "built")!r}, "a") as file:
+        file.write("built\\n")
+    time.sleep(1.0)
+    return b"plan"
+print(EngineStore(Path({str(tmp_path / "plans")!r})).find_or_build(KEY, "m", build).read())
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) for _ in range(2)]
+    answers = [process.communicate(timeout=60)[0] for process in processes]
+    assert answers == [b"b'plan'\n"] * 2
+    assert (tmp_path / "built").read_text() == "built\n"
+
+
+def test_timings_are_shared_by_name(store):
+    assert store.read_timing_cache("trt-8.6-Orin, 8.7") == b""
+    store.write_timing_cache("trt-8.6-Orin, 8.7", b"timings")
+    assert EngineStore(store.folder).read_timing_cache("trt-8.6-Orin, 8.7") == b"timings"

@@ -186,6 +186,10 @@ class Pipeline:
         """Monotonic seconds when the publish thread last came round; None before it starts and after it ended."""
         return self._publishing.ticked_at
 
+    def stuck(self, patience_seconds: float) -> str:
+        """What hangs for longer than that, so that only a restart helps, for people; empty while everything moves."""
+        return self._slots.stuck(patience_seconds)
+
     def draining(self) -> bool:
         """Whether it was asked to stop, or has ended."""
         return self._stopping

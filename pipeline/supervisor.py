@@ -120,6 +120,8 @@ class StreamSupervisor(StageThread):
                 self._wished.wait_for(lambda: self._wish != "pause")
             if self._wish == "stop":
                 return False
+            if self._plays:  # it was asked for: what comes now is no reconnection
+                self.meter.connection("paused", monotonic())
             self._stopping.clear()
             return True
 

@@ -17,11 +17,14 @@ QUANTISED_OPS = frozenset(
     | {"QLinearMatMul"}
 )
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
-_OPSET = 17
-"""What older models are lifted to: scales per channel came with 13, and TensorRT 8.6 reads up to 17."""
+_LEAST_OPSET, _OPSET = 13, 17
+"""Models older than the first are lifted to the second: scales per channel came with 13, and TensorRT 8.6 reads up to
+17."""
+BF16_OPSET = 22
+"""The first in which convolutions know bfloat16."""
 
 
-def prepared(model: Path) -> Any:
+def prepared(model: Path, least_opset: int = _LEAST_OPSET) -> Any:
     """Return the onnx.ModelProto of an fp32 detector, its weights inside, ready to be retyped.
 
     Raises ModelError for a model that is fp16 or int8 already, and for operators that are not part of ONNX.
@@ -31,17 +34,18 @@ def prepared(model: Path) -> Any:
     _refuse_typed(model, proto)
     _refuse_operators(model, proto)
     opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    lifted = max(opset, least_opset, _OPSET)
     try:
-        if opset < 13:
-            proto = onnx.version_converter.convert_version(proto, _OPSET)
+        if opset < least_opset:
+            proto = onnx.version_converter.convert_version(proto, lifted)
         _name_nodes(proto.graph)
         _constants_to_initializers(proto.graph)
         # Merging stated with inferred shapes can contradict what exporters wrote; only the types are needed.
         return onnx.shape_inference.infer_shapes(proto)
     except Exception as error:  # onnx raises RuntimeError, ValueError and its own
         raise ModelError(
-            f"model {model}: cannot be brought from opset {opset} to {max(opset, _OPSET)} with every type known: "
-            f"{str(error).splitlines()[0][:300]}. Export it again with opset {_OPSET}."
+            f"model {model}: cannot be brought from opset {opset} to {lifted} with every type known: "
+            f"{str(error).splitlines()[0][:300]}. Export it again with opset {lifted}."
         ) from error
 
 

@@ -21,7 +21,7 @@ from engines.errors import ModelError
 from engines.model_spec import ModelSpec
 from engines.precision.float_types import LOW_TYPES, retype
 from engines.precision.layers import Layers, find_layers
-from engines.precision.prepare import prepared
+from engines.precision.prepare import BF16_OPSET, prepared
 from engines.precision.quantise import for_cpu, quantised
 from engines.precision.ranges import Method, calibrated_ranges
 
@@ -70,7 +70,7 @@ def typed_model(
     runs ``cpu_model`` of it. Raises ModelError for a model that is fp16 or int8 already, that has operators whose types
     cannot be changed, and for int8 without pictures.
     """
-    proto = prepared(model)
+    proto = prepared(model, BF16_OPSET) if precision == "bf16" else prepared(model)
     layers = find_layers(proto.graph)
     stay_float = layers.tail
     try:

@@ -10,7 +10,7 @@ import numpy as np
 
 from engines.model_spec import ModelSpec
 from engines.precision.typed_model import Calibration, Precision
-from engines.runtime import RuntimeOptions, open_runtime
+from engines.runtime import Runtime, RuntimeOptions, open_runtime
 from pipeline.accuracy.average_precision import Accuracy, measure
 from pipeline.accuracy.dataset import Dataset
 from pipeline.accuracy.detect import detect
@@ -43,6 +43,34 @@ def evaluate(
 
     Raises InputError where model and dataset do not share classes, ModelError, RuntimeMissingError, RunError.
     """
+    match_classes(spec, dataset)
+    options = RuntimeOptions(prefer="latency", precision=precision, calibration=calibration)
+    with open_runtime(runtime, model, spec, options) as opened:
+        accuracy = evaluate_on(
+            opened,
+            spec,
+            dataset,
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
+            max_detections=max_detections,
+            every_class=every_class,
+            progress=progress,
+        )
+        return accuracy, opened.describe()
+
+
+def evaluate_on(
+    opened: Runtime,
+    spec: ModelSpec,
+    dataset: Dataset,
+    *,
+    score_threshold: float = 0.01,
+    iou_threshold: float = 0.65,
+    max_detections: int = 100,
+    every_class: bool = True,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Accuracy:
+    """Return the accuracy on a runtime that is open, whose first slot nobody else uses meanwhile. Raises as above."""
     to_dataset = match_classes(spec, dataset)
     postprocess = Postprocess(
         spec,
@@ -55,16 +83,13 @@ def evaluate(
     )
     sizes: list[Size] = []
     found: list[Detections] = []
-    options = RuntimeOptions(prefer="latency", precision=precision, calibration=calibration)
-    with open_runtime(runtime, model, spec, options) as opened:
-        slot = opened.slots[0]
-        paths = [picture.path for picture in dataset.pictures]
-        for frame, detections in detect(paths, slot, HostPreprocess(spec, slot.input), postprocess):
-            sizes.append(frame.size)
-            found.append(_renumbered(detections, to_dataset))
-            progress(len(found))
-        description = opened.describe()
-    return measure(dataset.pictures, sizes, found), description
+    slot = opened.slots[0]
+    paths = [picture.path for picture in dataset.pictures]
+    for frame, detections in detect(paths, slot, HostPreprocess(spec, slot.input), postprocess):
+        sizes.append(frame.size)
+        found.append(_renumbered(detections, to_dataset))
+        progress(len(found))
+    return measure(dataset.pictures, sizes, found)
 
 
 def match_classes(spec: ModelSpec, dataset: Dataset) -> IntArray | None:

@@ -135,7 +135,7 @@ def _cells(rows: Sequence[Row]) -> list[list[str]]:
             _mebibytes(row.file_bytes, ".1f"),
             _number(row.build_seconds, ".1f"),
             _number(row.ap, ".3f"),
-            _number(row.ap_loss, "+.1f"),
+            _number(None if row.ap_loss is None else round(row.ap_loss, 1) + 0.0, "+.1f"),  # no "-0.0"
         ]
         for place, figures in enumerate(shown):
             latency = [f"{figures.latency_ms[key]:.2f}" for key in ("p50", "p95", "p99")]

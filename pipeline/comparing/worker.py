@@ -19,7 +19,7 @@ from engines.inspect_model import read_model_spec
 from engines.runtime import Runtime, RuntimeOptions, open_runtime
 from pipeline.accuracy.calibration import calibration_from
 from pipeline.accuracy.dataset import read_dataset
-from pipeline.accuracy.evaluate import evaluate
+from pipeline.accuracy.evaluate import evaluate_on
 from pipeline.comparing.measure import durations, fill, gpu_free_bytes, host_bytes, pictures_per_second
 from pipeline.comparing.row import Task
 from pipeline.errors import OnpaceError
@@ -64,14 +64,8 @@ class Worker:
 
     def evaluate(self, dataset: str) -> dict[str, Any]:
         """Return ``ap`` and ``ap50`` on a dataset."""
-        accuracy, _ = evaluate(
-            self._model,
-            self._spec,
-            read_dataset(Path(dataset)),
-            runtime=self._task.runtime,
-            precision=self._task.precision,
-            calibration=self._calibration(),
-        )
+        assert self._quick is not None
+        accuracy = evaluate_on(self._quick, self._spec, read_dataset(Path(dataset)))
         return {"ap": accuracy.ap, "ap50": accuracy.ap50}
 
     def close(self) -> None:

@@ -98,7 +98,14 @@ class ConfigFile:
 
 
 def _block(mapping: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(mapping), sort_keys=False, allow_unicode=True, width=1000)
+    return yaml.safe_dump(
+        {key: _plain(value) for key, value in mapping.items()}, sort_keys=False, allow_unicode=True, width=1000
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a value so that a configuration takes it as it is: a '$' in it refers to nothing."""
+    return value.replace("$", "$$") if isinstance(value, str) else value
 
 
 def _end_of_lines(text: str, node: yaml.Node) -> int:
@@ -118,7 +125,9 @@ def _last_scalar(node: yaml.Node) -> yaml.Node:
 
 
 def _with_key(text: str, stream: yaml.MappingNode, key: str, value: Any) -> str:
-    written = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
+    written = (
+        yaml.safe_dump(_plain(value), default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
+    )
     for known, old in stream.value:
         if known.value == key:
             return text[: old.start_mark.index] + written + text[old.end_mark.index :]

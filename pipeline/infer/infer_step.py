@@ -34,6 +34,7 @@ class SlotStep(ABC):
         self._busy = busy
         self._pace = pace
         self._failures = 0
+        self._has_worked = False
 
     def run(
         self,
@@ -66,7 +67,11 @@ class SlotStep(ABC):
         started = monotonic()
         self._work(batch)
         self._busy.add(started, monotonic())
-        self._failures = 0 if batch.inferred else self._failures + 1
+        if batch.inferred:
+            self._failures, self._has_worked = 0, True
+        elif any(failed.stage == "infer" for failed in batch.failed) or not self._has_worked:
+            # Where the model works, pictures that cannot be prepared or read are their camera's trouble alone.
+            self._failures += 1
         if batch.failed:
             failed = batch.failed[0]
             _log.warning("stream %s: %s failed: %s", failed.frame.stream_id, failed.stage, failed.error)

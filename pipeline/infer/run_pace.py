@@ -20,6 +20,10 @@ _MARGIN_SECONDS = 0.002
 """Waking up and taking the frame. Being late costs more (an idle engine) than being early (an older frame)."""
 
 
+_STUCK_RUNS = 20.0
+"""A run that takes longer than so many of the longest so far is not slow: it hangs, and only a restart helps."""
+
+
 class RunPace:
     """Watches the runs of all slots, and makes slots wait until it is time for their next frame. Thread-safe."""
 
@@ -51,6 +55,13 @@ class RunPace:
             return 0.0
         ends_at = self._begun + len(self._asked) * self._run_seconds - self._deviation
         return ends_at - self._prepare_seconds - _MARGIN_SECONDS - self._clock()
+
+    def stuck(self, patience_seconds: float) -> str:
+        """Return what hangs, for people; empty while every run ends."""
+        seconds = self.running_seconds()
+        if seconds <= max(patience_seconds, _STUCK_RUNS * self.longest_seconds):
+            return ""
+        return f"a run of the model has not come back for {seconds:.0f} s"
 
     def running_seconds(self) -> float:
         """Return how long the oldest run that has not ended is going on; 0 where nothing runs."""

@@ -53,6 +53,10 @@ class Slots:
         """The runtime in use."""
         return self._crew.runtime
 
+    def stuck(self, patience_seconds: float) -> str:
+        """Return which run of the model hangs for longer than that, for people; empty while every run ends."""
+        return self._crew.pace.stuck(patience_seconds)
+
     def threads(self) -> list[StageThread]:
         """Return the threads of the runtime in use."""
         return list(self._crew.threads)

@@ -19,6 +19,10 @@ STUCK_SECONDS = 10.0
 """The publish thread comes round ten times a second; one that did not for so long hangs."""
 
 
+_RUN_PATIENCE = 3.0
+"""A run of the model may take so many times as long as the publish thread: large models on small machines do."""
+
+
 class Answer(NamedTuple):
     """Yes or no, and why."""
 
@@ -44,6 +48,8 @@ class Health:
         silent = 0.0 if ticked_at is None else monotonic() - ticked_at
         if silent > self._stuck_seconds:
             return Answer(False, f"the publish thread has not come round for {silent:.0f} s")
+        if stuck := watched.stuck(_RUN_PATIENCE * self._stuck_seconds):
+            return Answer(False, stuck)
         return Answer(True, "alive")
 
     def ready(self) -> Answer:

@@ -32,5 +32,8 @@ class Watched(Protocol):
     def ticked_at(self) -> float | None:
         """Monotonic seconds when the publish thread last came round; None before it starts and after it ended."""
 
+    def stuck(self, patience_seconds: float) -> str:
+        """What hangs for longer than that, so that only a restart helps, for people; empty while everything moves."""
+
     def draining(self) -> bool:
         """Whether it was asked to stop."""

@@ -10,7 +10,7 @@ from typing import Any
 import av
 import av.error
 
-from pipeline.clock import monotonic, utc
+from pipeline.clock import SteadyUtc, monotonic, utc
 from pipeline.errors import Cause, SourceError
 from pipeline.frame import CaptureClock, Packet, StreamInfo
 from pipeline.source.address import Address
@@ -44,7 +44,11 @@ class RtspSource:
     with a redirect to another RTSP host is followed by FFmpeg, password included; redirects elsewhere are refused.
     """
 
-    def __init__(self, address: Address, options: SourceOptions, stopping: threading.Event) -> None:
+    def __init__(
+        self, address: Address, options: SourceOptions, stopping: threading.Event, steady_utc: SteadyUtc | None = None
+    ) -> None:
+        """``steady_utc``: what the camera's clock is compared with; None takes the system clock as it is now."""
+        self._steady_utc = steady_utc or SteadyUtc()
         self._address = address.with_credentials(options.username, options.password)
         self._options = options
         self._stopping = stopping
@@ -116,13 +120,15 @@ class RtspSource:
             container.close()
 
     def _packet(self, coded: Any, received_at: float) -> Packet:
-        now_utc = utc()
-        captured_at, capture_utc = received_at, now_utc
+        captured_at, capture_utc = received_at, utc()
         clock: CaptureClock = "arrival"
         side_data = coded.get_sidedata("prft") if coded.has_sidedata("prft") else None
         if side_data is not None:
             taken_utc = _PRODUCER_TIME.unpack_from(bytes(side_data))[0] * 1e-6
-            age = now_utc - taken_utc
+            age = self._steady_utc.at(received_at) - taken_utc
+            if not -_CLOCK_TOLERANCE_SECONDS <= age <= _OLDEST_CAPTURE_SECONDS:
+                self._steady_utc.set()  # one of the two clocks may have been set right since
+                age = self._steady_utc.at(received_at) - taken_utc
             if -_CLOCK_TOLERANCE_SECONDS <= age <= _OLDEST_CAPTURE_SECONDS:
                 captured_at, capture_utc, clock = received_at - max(0.0, age), taken_utc, "rtcp"
         pts = coded.pts

@@ -35,7 +35,7 @@ def test_what_fits_easily_keeps_up_as_far_as_was_asked(tmp_path: Path) -> None:
 
 
 def test_the_stage_that_gives_out_is_named_and_drawn(tmp_path: Path) -> None:
-    config = config_of(tmp_path, working_detector(tmp_path / "m.onnx", layers=80), fps=100)
+    config = config_of(tmp_path, working_detector(tmp_path / "m.onnx", layers=40), fps=100)
     chart = tmp_path / "capacity.png"
     process = onpace("capacity", config, "--measure", "2s", "--deadline", "500ms", "--chart", chart, timeout_seconds=90)
     assert process.wait() == 0, process.stderr

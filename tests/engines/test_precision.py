@@ -112,6 +112,13 @@ def test_a_layer_whose_constant_is_beyond_fp16_stays_float(model):
     assert kinds[wide.input[1]] == TensorProto.FLOAT
 
 
+def test_bf16_holds_its_weights_and_is_valid_onnx(model):
+    low = onnx.load(str(typed(model, "bf16")))
+    kinds = {tensor.name: tensor.data_type for tensor in low.graph.initializer}
+    assert {kinds[node.input[1]] for node in low.graph.node if node.op_type == "Conv"} == {TensorProto.BFLOAT16}
+    onnx.checker.check_model(low, full_check=True)
+
+
 # --- int8
 
 

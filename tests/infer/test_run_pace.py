@@ -48,9 +48,19 @@ def test_a_run_that_never_ends_shows() -> None:
     pace, clock = learned(run_seconds=0.1, prepare_seconds=0.01)
     assert pace.running_seconds() == 0.0
     with pace.run(clock.now):
-        clock.now += 45.0
+        clock.now += 20.0
+        assert pace.stuck(30.0) == ""
+        clock.now += 25.0
+        assert pace.stuck(30.0) == "a run of the model has not come back for 45 s"
         assert pace.running_seconds() == pytest.approx(45.0)
         assert pace.seconds_until_due() <= 0
+
+
+def test_a_slow_model_is_not_taken_for_a_stuck_one() -> None:
+    pace, clock = learned(run_seconds=5.0, prepare_seconds=0.01)
+    with pace.run(clock.now):
+        clock.now += 90.0
+        assert pace.stuck(30.0) == ""
 
 
 def test_nobody_waits_where_runs_go_on_side_by_side() -> None:

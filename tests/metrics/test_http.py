@@ -9,8 +9,10 @@ import signal
 import socket
 import threading
 
+import numpy as np
 import pytest
 
+from engines.runtime import RUNTIMES
 from pipeline.dashboard.server import MOST_HEAD_BYTES
 from pipeline.errors import UrlError
 from pipeline.metrics.health import Health
@@ -34,7 +36,7 @@ class StuckSink:
     release = threading.Event()
     lost = 0
 
-    def __init__(self, rest, encoding):
+    def __init__(self, rest, encoding, keys=None):
         self.address = f"stuck:{rest}"
 
     def send(self, message):
@@ -84,6 +86,49 @@ def test_a_hanging_publish_thread_fails_livez(nothing, monkeypatch):
         assert not impatient.ready().ok
         assert ask(port_of(pipeline), "/livez")[0] == 200, "ten seconds of patience are not over"
         StuckSink.release.set()
+        wait_until(lambda: impatient.alive().ok, "the hang to be over", 5.0)
+
+
+class HangingRuntime:
+    """A runtime whose second run does not come back until it is released."""
+
+    release = threading.Event()
+
+    def __init__(self, model, spec, options):
+        self.name, self.max_batch, self.concurrent_runs, self.runs = "hanging", 1, 1, 0
+        self.input = np.zeros((1, 3, spec.input_height, spec.input_width), np.float32)
+        self.slots = (self,)
+        self._outputs = {one.name: np.zeros([size or 1 for size in one.shape], np.float32) for one in spec.outputs}
+
+    def run(self, batch_size, extra=None):
+        self.runs += 1
+        if self.runs > 1:
+            self.release.wait(30)
+        return self._outputs
+
+    def describe(self):
+        return "hangs"
+
+    def close(self):
+        """Nothing to give back."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+def test_a_run_of_the_model_that_never_comes_back_shows_in_the_verdict_and_fails_livez(nothing, monkeypatch):
+    monkeypatch.setitem(RUNTIMES, "cpu", f"{__name__}:HangingRuntime")
+    HangingRuntime.release.clear()
+    with running(nothing, "pattern:?fps=25", infer={"model": str(nothing), "runtime": "cpu"}) as pipeline:
+        impatient = Health(lambda: pipeline, stuck_seconds=0.5)
+        wait_until(lambda: not impatient.alive().ok, "the hang to be noticed", 10.0)
+        assert "a run of the model has not come back" in impatient.alive().words
+        wait_until(lambda: pipeline.status()[0].verdict == "stalled", "the verdict", 10.0)
+        assert pipeline.status()[0].cause.startswith("infer: nothing published for ")
+        HangingRuntime.release.set()
         wait_until(lambda: impatient.alive().ok, "the hang to be over", 5.0)
 
 

@@ -11,6 +11,7 @@ import traceback
 
 import pytest
 
+from pipeline.clock import SteadyUtc
 from pipeline.errors import Cause, SourceError
 from pipeline.source.address import parse_address
 from pipeline.source.resolve import check_host
@@ -384,3 +385,38 @@ def redirecting_to(target):
 
         threading.Thread(target=serve, daemon=True).start()
         yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize("step_seconds", [-3600.0, 7.0, 86400.0])
+def test_a_step_of_our_system_clock_makes_no_picture_older_or_younger(server, clip, step_seconds):
+    camera = server.add_camera("c", clip)
+    stepped = {"by": 0.0}
+    steady = SteadyUtc(read_utc=lambda: time.time() + stepped["by"])
+    source = RtspSource(parse_address(camera.url), SourceOptions(), threading.Event(), steady)
+    try:
+        source.open()
+        packets = []
+        for number in range(60):
+            stepped["by"] = step_seconds if number >= 30 else 0.0
+            packets.append(source.read())
+    finally:
+        source.close()
+    dated = [packet for packet in packets if packet.capture_clock == "rtcp"]
+    assert len(dated) > 40
+    assert all(0 <= packet.received_at - packet.captured_at < 1.0 for packet in dated)
+
+
+def test_a_system_clock_that_is_set_right_is_believed_from_then_on(server, clip):
+    camera = server.add_camera("c", clip)
+    wrong = {"by": -86400.0}
+    steady = SteadyUtc(read_utc=lambda: time.time() + wrong["by"])
+    source = RtspSource(parse_address(camera.url), SourceOptions(), threading.Event(), steady)
+    try:
+        source.open()
+        before = [source.read().capture_clock for _ in range(20)]
+        wrong["by"] = 0.0
+        after = [source.read().capture_clock for _ in range(20)]
+    finally:
+        source.close()
+    assert set(before) == {"arrival"}
+    assert set(after) == {"rtcp"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import logging
 import threading
 from collections import deque
@@ -91,7 +92,7 @@ def load_library(flavour: Flavour) -> TrtLibrary:
     )
     try:
         trt = importlib.import_module(flavour)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise RuntimeMissingError(f"{flavour}: {error}. {remedy}") from error
     except Exception as error:  # its own loader raises whatever it likes where libraries are missing
         raise RuntimeMissingError(f"{flavour} is installed but does not load: {error}. {remedy}") from error
@@ -100,14 +101,11 @@ def load_library(flavour: Flavour) -> TrtLibrary:
 
 
 def find_library() -> TrtLibrary:
-    """Return the first library that is here. Raises RuntimeMissingError, with the reason for each."""
-    reasons = []
+    """Return the first library that is installed. Raises RuntimeMissingError where none is, or where it is broken."""
     for flavour in FLAVOURS:
-        try:
+        if importlib.util.find_spec(flavour) is not None:
             return load_library(flavour)
-        except RuntimeMissingError as error:
-            reasons.append(str(error))
-    raise RuntimeMissingError(reasons[0])
+    return load_library(FLAVOURS[0])  # which says how to install it
 
 
 def _make_logger(trt: Any, said: deque[str]) -> Any:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 import pipeline
-from engines.runtime import RUNTIMES
+from engines.runtime import RUNTIMES, runtime_class
 from pipeline.cli import exit_codes
 from pipeline.cli.doctor_machine import Finding, examine_machine
 from pipeline.errors import UrlError
@@ -34,11 +34,6 @@ PACKAGES = {  # distribution -> module, as in pyproject.toml
     "rich": "rich",
 }
 _ORT_BUILDS = ("onnxruntime", "onnxruntime-gpu")
-_RUNTIME_NEEDS = {  # runtime -> module, ONNX Runtime provider
-    "cpu": ("onnxruntime", "CPUExecutionProvider"),
-    "cuda": ("onnxruntime", "CUDAExecutionProvider"),
-    "tensorrt": ("tensorrt", None),
-}
 _DECODERS = {  # codec -> FFmpeg decoders that need no hardware, best first
     "h264": ("h264",),
     "hevc": ("hevc",),
@@ -135,7 +130,7 @@ def onnxruntime_builds() -> Iterator[Finding]:
 
 
 def _runtimes() -> Iterator[Finding]:
-    for name in dict.fromkeys([*RUNTIMES, *_RUNTIME_NEEDS]):
+    for name in RUNTIMES:
         problem = _runtime_problem(name)
         if problem is None:
             yield Finding("runtimes", name, "ok", "ran a test model" if name == "cpu" else "usable")
@@ -146,20 +141,11 @@ def _runtimes() -> Iterator[Finding]:
 
 
 def _runtime_problem(name: str) -> str | None:
-    """Return why a runtime cannot be used; None where it can."""
-    module, provider = _RUNTIME_NEEDS.get(name, (None, None))
-    problem = _import_problem(module) if module else None
-    if problem is None and provider is not None:
-        providers = importlib.import_module("onnxruntime").get_available_providers()
-        if provider not in providers:
-            problem = f"this build of ONNX Runtime has no {provider}; it has {', '.join(providers)}."
-    if name not in RUNTIMES:
-        return f"{problem or 'its library is here.'} This version of Onpace runs models on: {', '.join(RUNTIMES)}."
-    if problem is None:
-        problem = _import_problem(RUNTIMES[name].partition(":")[0])
-    if problem is None and name == "cpu":
-        problem = _trial_run()
-    return problem
+    """Return why a runtime cannot be used, in the words in which ``auto`` passes it over; None where it can."""
+    if name == "cpu":
+        return _import_problem("onnxruntime") or _trial_run()
+    reason: str | None = runtime_class(name).why_not()
+    return reason
 
 
 def _trial_run() -> str | None:

@@ -43,7 +43,7 @@ class StreamPlan:
     tracker: str
     """Key of ``pipeline.track.TRACKERS``, or "off"."""
     terms: Terms
-    """What it may ask for under overload."""
+    """How much inference it asks for, and what it may ask for under overload."""
     max_fps: float | None
     """Frames a second that go on after decoding, at most; None: all."""
     score_threshold: float
@@ -92,7 +92,7 @@ def _settled(section: StreamSection, config: Config) -> StreamSection:
     """Return ``section`` with each key that it leaves open taken from the section that is named for it."""
     general = {
         name: getattr(home, name)
-        for home in (config.source, config.decode, config.postprocess, config.track, config.overload)
+        for home in (config.source, config.decode, config.infer, config.postprocess, config.track, config.overload)
         for name in type(home).model_fields
         if name in StreamSection.model_fields and getattr(section, name) is None
     }
@@ -119,4 +119,7 @@ def _terms(settled: StreamSection, live: bool) -> Terms:
         deadline_seconds=settled.deadline if live else None,  # a file waits for us: nothing of it is ever too late
         weight=_set(settled.weight) * (1.0 if live else _PATIENT_SHARE),
         min_fps=_set(settled.min_fps),
+        every=_set(settled.every),
+        adapt=live and settled.adapt == "stride",
+        carries=settled.tracker != "off",
     )

@@ -201,7 +201,7 @@ class Streams(Mapping[str, StreamSupervisor]):
         return stream
 
     def _settings(self, plan: StreamPlan) -> KeepupSettings:
-        return KeepupSettings.from_section(self._config.keepup, plan.terms.deadline_seconds)
+        return KeepupSettings.from_section(self._config.keepup, plan.terms.deadline_seconds, plan.terms.every)
 
 
 def _is_empty(stream: StreamSupervisor) -> bool:

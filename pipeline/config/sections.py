@@ -81,6 +81,8 @@ class InferSection(Section):
     """Most frames that share one run of the model. null lets the runtime choose."""
     batch_deadline: Duration = Field(0.005, ge=0.0, le=1.0)
     """Longest wait for a batch to fill."""
+    every: Whole = Field(1, ge=1, le=100)
+    """The model sees every n-th frame of a stream; a tracker carries its boxes to those between."""
 
 
 class PostprocessSection(Section):
@@ -184,6 +186,8 @@ class OverloadSection(Section):
     """A stream's share of the capacity, against the weights of the others."""
     min_fps: Number = Field(0.0, ge=0.0, le=1000.0)
     """Frames a second that a stream gets before anything is shared out by weight."""
+    adapt: Literal["none", "stride"] = "none"
+    """What a live stream may do instead of losing frames: stride lets the model see fewer of them."""
 
 
 class StreamSection(Section):
@@ -221,6 +225,10 @@ class StreamSection(Section):
     """As overload.weight, for this stream."""
     min_fps: Number | None = Field(None, ge=0.0, le=1000.0)
     """As overload.min_fps, for this stream."""
+    adapt: Literal["none", "stride"] | None = None
+    """As overload.adapt, for this stream."""
+    every: Whole | None = Field(None, ge=1, le=100)
+    """As infer.every, for this stream."""
     max_fps: Number | None = Field(None, ge=0.01, le=1000.0)
     """Frames a second that are inferred at most. null: all that come."""
     score_threshold: Number | None = Field(None, ge=0.0, le=1.0)

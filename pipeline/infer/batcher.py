@@ -93,12 +93,13 @@ class Batcher:
         with self._filling, self._lock:
             most = most or self.batch_size
             frames: list[Frame] = []
+            passing: list[Frame] = []
             deadline: float | None = None
             while True:
                 if not frames and retired is not None and retired.is_set():
                     return None
-                self._collect(frames, most)
-                if len(frames) >= most:
+                self._collect(frames, passing, most)
+                if len(frames) >= most or (passing and not frames):
                     break
                 now = monotonic()
                 if frames:
@@ -113,23 +114,27 @@ class Batcher:
                 else:
                     self._filled.wait(0.5)
             self._tickets += 1
-            return Batch(self._tickets - 1, frames, monotonic())
+            return Batch(self._tickets - 1, frames, monotonic(), passing)
 
     def wake(self) -> None:
         """Have those who wait in ``take`` look whether they are retired."""
         with self._lock:
             self._filled.notify_all()
 
-    def _collect(self, frames: list[Frame], most: int) -> None:
-        """Move frames into ``frames``, each of the stream whose turn it is: up to ``most``, or what waits."""
+    def _collect(self, frames: list[Frame], passing: list[Frame], most: int) -> None:
+        """Move frames into ``frames``, each of the stream whose turn it is: up to ``most``, or what waits.
+
+        Those that a stride leaves out go into ``passing``: they take no place in the batch, and are nobody's turn.
+        """
         now = monotonic()
         while len(frames) < most and (stream := Waiting.next_of(self._streams, now)) is not None:
-            frame, given_up = stream.pop(now, self.max_age_seconds)
-            for late, reason in given_up:
+            popped = stream.pop(now, self.max_age_seconds)
+            for late, reason in popped.given_up:
                 self._on_drop(late, reason)
-            if frame is not None:
+            passing.extend(popped.passing)
+            if popped.frame is not None:
                 self._turns = stream.served(now, self._turns)
-                frames.append(frame)
+                frames.append(popped.frame)
 
     def _more_may_come(self) -> bool:
         return any(not stream.queue.closed or len(stream.queue) for stream in self._streams)

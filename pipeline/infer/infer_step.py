@@ -56,9 +56,9 @@ class SlotStep(ABC):
                 batch = batcher.take(most, retired)
                 if batch is None:
                     return
-                for frame in batch.frames:
+                for frame in (*batch.passing, *batch.frames):
                     taken(frame)
-                in_order.put(self(batch))
+                in_order.put(self(batch) if batch.frames else batch)
         finally:
             in_order.leave()
 

@@ -1,4 +1,4 @@
-"""What a stream may ask for when there is not enough capacity for all. Plain data."""
+"""How much inference a stream asks for, and what it may ask for when there is not enough for all. Plain data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """One stream's terms under overload."""
+    """One stream's terms."""
 
     deadline_seconds: float | None = None
     """Oldest that a published frame may be, from capture; None sets no bound."""
@@ -15,10 +15,18 @@ class Terms:
     """Share of the capacity, against the weights of the others. Above 0."""
     min_fps: float = 0.0
     """Frames a second that it gets before anything is shared out by weight."""
+    every: int = 1
+    """The model sees every n-th frame."""
+    adapt: bool = False
+    """Whether it sees fewer while it cannot keep up, instead of frames being lost."""
+    carries: bool = False
+    """Whether tracks are carried to the frames between, so that they are published; without, they are dropped."""
 
     def __post_init__(self) -> None:
         if self.weight <= 0:
             raise ValueError(f"weight must be above 0, got {self.weight}")
+        if self.every < 1:
+            raise ValueError(f"every must be at least 1, got {self.every}")
 
 
 class TimeToPublish:

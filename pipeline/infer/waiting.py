@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from pipeline.bounded_queue import BoundedQueue
 from pipeline.frame import Frame
+from pipeline.infer.stride import Stride
 from pipeline.infer.terms import Terms, TimeToPublish
 
 GivenUp = tuple[Frame, str]
-"""A frame and the reason: "stale" (overtaken by a fresher one, or too old) or "deadline" (could not make it)."""
+"""A frame and the reason: "stale" (overtaken by a fresher one, or too old), "deadline" (could not make it) or "stride"
+(left out by the stream's stride, and no track can be carried to it)."""
+
+
+@dataclass(slots=True)
+class Popped:
+    """What left a stream's queue in one turn."""
+
+    frame: Frame | None = None
+    """To be inferred; None where nothing is due."""
+    passing: list[Frame] = field(default_factory=list)
+    """Frames before it that pass the model by, in their order: its stride leaves them out."""
+    given_up: list[GivenUp] = field(default_factory=list)
+
 
 _PATIENCE_SECONDS = 0.25
 _SHEDDING_SECONDS = 1.0
@@ -29,7 +44,17 @@ class Waiting:
     lowest is next. A stream that brought nothing may catch up on two frames, not on all it never sent.
     """
 
-    __slots__ = ("_shed_until", "_standing_since", "_to_publish", "due_at", "items", "queue", "terms", "turn")
+    __slots__ = (
+        "_shed_until",
+        "_standing_since",
+        "_stride",
+        "_to_publish",
+        "due_at",
+        "items",
+        "queue",
+        "terms",
+        "turn",
+    )
 
     def __init__(self, queue: BoundedQueue[Frame], terms: Terms, to_publish: TimeToPublish) -> None:
         self.queue = queue
@@ -38,6 +63,7 @@ class Waiting:
         self.turn = 0.0
         self.due_at = 0.0 if terms.min_fps else float("inf")
         """From when on (monotonic seconds) the stream has less than its ``min_fps``."""
+        self._stride = Stride()
         self._to_publish = to_publish
         self._standing_since: float | None = None
         self._shed_until = 0.0
@@ -64,28 +90,31 @@ class Waiting:
                 chosen = stream
         return owed or chosen
 
-    def pop(self, now: float, max_age_seconds: float) -> tuple[Frame | None, list[GivenUp]]:
-        """Return the frame whose turn it is, and those that are given up for it. The queue's lock is held."""
-        queue = self.queue
+    def pop(self, now: float, max_age_seconds: float) -> Popped:
+        """Return the frame whose turn it is, and those that go before it. The queue's lock is held."""
+        queue, terms, stride = self.queue, self.terms, self._stride
+        popped = Popped()
         frame = queue.pop()
-        given_up: list[GivenUp] = []
-        if frame is None:
-            return None, given_up
-        if queue.policy != "block":
-            if self._sheds(now):
-                while len(queue) and frame is not None:
-                    given_up.append((frame, "stale"))
-                    self._shed_until = now + _SHEDDING_SECONDS
-                    frame = queue.pop()
-            while frame is not None and now - frame.received_at > max_age_seconds:
-                given_up.append((frame, "stale"))
-                frame = queue.pop()
-        if self.terms.deadline_seconds is not None:
-            oldest = self.terms.deadline_seconds - self._to_publish.expected(now)
-            while frame is not None and now - frame.captured_at > oldest:
-                given_up.append((frame, "deadline"))
-                frame = queue.pop()
-        return frame, given_up
+        live = queue.policy != "block"
+        sheds = live and frame is not None and self._sheds(now)
+        while frame is not None:
+            reason = self._too_late(frame, now, max_age_seconds if live else None)
+            if reason:
+                popped.given_up.append((frame, reason))
+            elif not stride.is_due(terms, frame.epoch):
+                self._pass(frame, popped)
+            elif not sheds or not len(queue):
+                stride.inferred(frame.epoch, frame.received_at)
+                popped.frame = frame
+                break
+            else:  # a fresher one waits behind it
+                self._shed_until = now + _SHEDDING_SECONDS
+                if stride.may_pass(terms, frame.received_at):
+                    self._pass(frame, popped)
+                else:
+                    popped.given_up.append((frame, "stale"))
+            frame = queue.pop()
+        return popped
 
     def served(self, now: float, clock: float) -> float:
         """The stream was given a frame at ``now``, while turns stood at ``clock``. Return where they stand now."""
@@ -98,8 +127,24 @@ class Waiting:
                 return clock
         return max(clock, began)
 
+    def _pass(self, frame: Frame, popped: Popped) -> None:
+        self._stride.passed()
+        if self.terms.carries:
+            popped.passing.append(frame)
+        else:
+            popped.given_up.append((frame, "stride"))
+
+    def _too_late(self, frame: Frame, now: float, max_age_seconds: float | None) -> str:
+        """Return why a frame is hopeless; empty where it is not."""
+        if max_age_seconds is not None and now - frame.received_at > max_age_seconds:
+            return "stale"
+        deadline = self.terms.deadline_seconds
+        if deadline is not None and now - frame.captured_at > deadline - self._to_publish.expected(now):
+            return "deadline"
+        return ""
+
     def _sheds(self, now: float) -> bool:
-        if not len(self.queue):
+        if len(self.queue) < self.terms.every:  # frames that wait for no run do not stand in the queue
             self._standing_since = None
         elif self._standing_since is None:
             self._standing_since = now

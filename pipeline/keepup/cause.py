@@ -15,6 +15,8 @@ BUSY = 0.85
 """Utilisation from which a stage counts as used up: with waiting in between, few get higher."""
 _FULL = 0.75
 _SLOWER = 0.8
+_ADAPTED = 1.02
+"""A stride is longer than asked for from so many times on."""
 _CLOCK_SUSPECT_SECONDS = 2.0
 """Cameras and networks that hold pictures for longer are rarer than cameras whose clock is wrong."""
 
@@ -56,6 +58,8 @@ class Evidence:
     wait_p95: float | None
     service_p95: float | None
     """All ages and times in seconds."""
+    inferred_every: float | None = None
+    """Frames for each one that the model saw."""
 
 
 def busiest(loads: Sequence[StageLoad]) -> StageLoad | None:
@@ -126,6 +130,15 @@ def picture_cause(state: PictureState) -> CauseLine:
     if state == "black":
         return CauseLine("camera", f"pictures are black for {BLACK_SECONDS:.0f} s or more (lens covered, no light?)")
     return CauseLine("camera", f"pictures arrive, but do not change for {FROZEN_SECONDS:.0f} s or more (camera hangs?)")
+
+
+def stride_cause(evidence: Evidence, settings: KeepupSettings) -> CauseLine | None:
+    """Return what keeping pace takes: a stride that has grown beyond what was asked for. None where it has not."""
+    every = evidence.inferred_every
+    if every is None or evidence.cadence_fps is None or every < _ADAPTED * settings.every:
+        return None
+    rates = f"{evidence.cadence_fps / every:.1f} of {evidence.cadence_fps:.1f} fps"
+    return CauseLine("infer", f"infers one frame in {every:.1f} to keep pace ({rates}), not one in {settings.every}")
 
 
 def slow_camera_cause(evidence: Evidence) -> CauseLine:

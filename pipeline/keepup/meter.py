@@ -105,6 +105,8 @@ class StreamMeter:
         self.ledger.drop(place, stage, reason, frames)
         with self._lock:
             (self._tally.shed if reason in OVERLOAD_REASONS else self._tally.excused)(now, frames)
+            if reason == "stride":
+                self._tally.passed(now, frames)
             self._open -= frames
             self._last_drop = (stage, reason)
             if now >= self._judge_at:
@@ -118,14 +120,16 @@ class StreamMeter:
         wait_seconds: float,
         service_seconds: float,
         capture_clock: CaptureClock,
+        carried: bool = False,
     ) -> None:
         """One frame's result went out, ``age_seconds`` after capture. Enters it into the ledger, too.
 
-        ``wait_seconds`` is the time in queues, ``service_seconds`` the time being worked on.
+        ``wait_seconds`` is the time in queues, ``service_seconds`` the time being worked on. ``carried``: the model did
+        not see it, and its tracks were carried to it.
         """
         self.ledger.publish()
         with self._lock:
-            self._tally.published(now, age_seconds, wait_seconds, service_seconds)
+            self._tally.published(now, age_seconds, wait_seconds, service_seconds, carried=carried)
             self._capture_clock = capture_clock
             self._last_ever = now
             self._open -= 1
@@ -155,6 +159,7 @@ class StreamMeter:
                 cadence_fps=evidence.cadence_fps,
                 published_fps=evidence.published_fps,
                 published_share=self._tally.published_share(slots),
+                inferred_every=evidence.inferred_every,
                 age_seconds=_percentiles(ages),
                 wait_seconds_p95=evidence.wait_p95,
                 service_seconds_p95=evidence.service_p95,
@@ -233,6 +238,7 @@ class StreamMeter:
             age_p95=ages.percentile(95),
             wait_p95=merged(slot.waits for slot in slots).percentile(95),
             service_p95=merged(slot.services for slot in slots).percentile(95),
+            inferred_every=self._tally.inferred_every(slots),
         )
 
     def _cause(self, now: float, loads: Sequence[StageLoad], evidence: Evidence) -> CauseLine:
@@ -246,7 +252,7 @@ class StreamMeter:
         if verdict in ("falling_behind", "overloaded"):
             return causes.pace_cause(loads, evidence, self._settings)
         if verdict == "keeping_up" and self.live:
-            return causes.slow_camera_cause(evidence)
+            return causes.stride_cause(evidence, self._settings) or causes.slow_camera_cause(evidence)
         return ALL_IS_WELL
 
     def _lifetime(self, counts: LedgerSnapshot, slots: Sequence[SubWindow]) -> LifetimeFigures:

@@ -35,6 +35,8 @@ class KeepupSettings:
     """Shortest silence that counts as a stall. A slow stream gets more: four of its usual frame intervals."""
     offline_seconds: float = 30.0
     """A stream that is down for longer is offline, no longer reconnecting."""
+    every: int = 1
+    """The stride that was asked for: the model is to see one frame in so many."""
 
     def __post_init__(self) -> None:
         if self.window_seconds <= 0:
@@ -50,14 +52,17 @@ class KeepupSettings:
         return min(self.window_seconds, max(0.75 * self.hysteresis_seconds, 2 * self.window_seconds / SUB_WINDOWS))
 
     @classmethod
-    def from_section(cls, section: KeepupSection, deadline_seconds: float | None = None) -> KeepupSettings:
+    def from_section(
+        cls, section: KeepupSection, deadline_seconds: float | None = None, every: int = 1
+    ) -> KeepupSettings:
         """Return the settings that a configuration's ``keepup`` section asks for.
 
-        A stream with a deadline of its own (seconds) may not be older than that either.
+        A stream with a deadline of its own (seconds) may not be older than that either. ``every``: its stride.
         """
         return cls(
             window_seconds=section.window,
             hysteresis_seconds=section.hysteresis,
             tolerance=section.tolerance,
             max_age_seconds=section.max_age if deadline_seconds is None else min(section.max_age, deadline_seconds),
+            every=every,
         )

@@ -62,6 +62,8 @@ class StreamStatus:
     published_share: float | None
     """Keep-up, 0-1: of the frames whose fate was decided over the window, or that a growing backlog owes, the share
     that was published. Frames dropped for other reasons than overload are left out."""
+    inferred_every: float | None
+    """Frames for each one that the model saw; None where it saw none."""
     age_seconds: AgePercentiles
     wait_seconds_p95: float | None
     service_seconds_p95: float | None

@@ -18,10 +18,12 @@ class SubWindow:
     __slots__ = (
         "ages",
         "excused",
+        "inferred",
         "late",
         "late_first",
         "late_last",
         "nearly_late",
+        "passed",
         "published",
         "published_before",
         "received",
@@ -37,6 +39,7 @@ class SubWindow:
         """When the last frame before this sub-window was published."""
         self.received = self.published = self.shed = self.excused = 0
         self.late = self.nearly_late = 0
+        self.inferred = self.passed = 0
         self.shed_first = self.shed_last = self.late_first = self.late_last = 0.0
         self.ages = Histogram()
         self.waits = Histogram()
@@ -102,10 +105,20 @@ class Tally:
         self._ring.at(now).excused += frames
         self._long_ring.at(now).due -= frames
 
-    def published(self, now: float, age_seconds: float, wait_seconds: float, service_seconds: float) -> None:
-        """One frame's result went out."""
+    def passed(self, now: float, frames: int) -> None:
+        """Frames were left out by the stream's stride."""
+        self._ring.at(now).passed += frames
+
+    def published(
+        self, now: float, age_seconds: float, wait_seconds: float, service_seconds: float, *, carried: bool = False
+    ) -> None:
+        """One frame's result went out. ``carried``: the model did not see it."""
         slot = self._ring.at(now)
         slot.published += 1
+        if carried:
+            slot.passed += 1
+        else:
+            slot.inferred += 1
         limit = self._settings.max_age_seconds
         if age_seconds > 0.9 * limit:
             slot.nearly_late += 1
@@ -166,6 +179,11 @@ class Tally:
         owed = counts.due - counts.published - counts.shed
         decided = counts.published + counts.shed + (owed if owed > SLACK_FRAMES else 0)
         return counts.published / decided if decided else None
+
+    def inferred_every(self, slots: Sequence[SubWindow]) -> float | None:
+        """Return how many frames there were over the window for each one that the model saw; None where it saw none."""
+        inferred, passed = sum(slot.inferred for slot in slots), sum(slot.passed for slot in slots)
+        return (inferred + passed) / inferred if inferred else None
 
     def published_fps(self, slots: Sequence[SubWindow], now: float, first_arrival: float | None) -> float | None:
         """Return frames over the time since the last one before the window, so that its edges cut no interval."""

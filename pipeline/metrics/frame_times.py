@@ -48,9 +48,10 @@ class FrameTimes:
         self.waits[frame.stream_id].record(wait_seconds)
         decode, preprocess, infer, postprocess, track, publish = self._records
         decode(frame.decode_seconds)
-        preprocess(inferred.preprocess_seconds)
-        infer(inferred.infer_seconds)
-        postprocess(inferred.postprocess_seconds)
+        if not inferred.carried:
+            preprocess(inferred.preprocess_seconds)
+            infer(inferred.infer_seconds)
+            postprocess(inferred.postprocess_seconds)
         if track_seconds is not None:
             track(track_seconds)
         publish(publish_seconds)

@@ -143,6 +143,8 @@ class StatusMessage(Struct, frozen=True, tag="status", tag_field="kind", gc=Fals
     """How many more cameras like this one would fit; below 0: so many too many. None while unknown, and for files."""
     published_share: float | None = None
     """Keep-up, 0-1: of the frames whose fate was decided in the last seconds, the share that was published."""
+    inferred_every: float | None = None
+    """The model saw one frame in so many in the last seconds, by the stream's stride; 1 where it saw every one."""
 
 
 Message = DetectionsMessage | StatusMessage

@@ -101,15 +101,17 @@ class PublishStep:
         for failed in batch.failed:
             meter = self._outlets.outlet(failed.frame.stream_id).meter
             meter.dropped("infer", failed.stage, "failed", monotonic())
-        for inferred in batch.inferred:
-            self._outlets.outlet(inferred.frame.stream_id).meter.ledger.move("infer", "publish")
-        tracked_frames = self._track(batch.inferred)
+        results = batch.results()
+        for result in results:
+            self._outlets.outlet(result.frame.stream_id).meter.ledger.move("infer", "publish")
+        tracked_frames = self._track(results)
         with self._publishing:
             for tracked in tracked_frames:
                 self._publish_frame(tracked)
         ended = monotonic()
         self._busy.add(started, ended)
-        self._time_to_publish.report(ended - batch.taken_at, ended)
+        if batch.frames:
+            self._time_to_publish.report(ended - batch.taken_at, ended)
 
     def _publish_frame(self, tracked: TrackedFrame) -> None:
         inferred, frame = tracked.inferred, tracked.inferred.frame
@@ -142,6 +144,7 @@ class PublishStep:
             wait_seconds=wait,
             service_seconds=service,
             capture_clock=frame.capture_clock,
+            carried=inferred.carried,
         )
         self._times.record(
             inferred,
@@ -205,4 +208,5 @@ def status_message(status: StreamStatus) -> StatusMessage:
         last_error=status.last_error,
         headroom_streams=status.headroom_streams,
         published_share=status.published_share,
+        inferred_every=status.inferred_every,
     )

@@ -81,7 +81,6 @@ class Publisher:
         wait_seconds: float,
         track_seconds: float = 0.0,
         tracks: Tracks | None = None,
-        inferred: bool = True,
         now: float | None = None,
         traceparent: str = "",
     ) -> DetectionsMessage:
@@ -121,7 +120,7 @@ class Publisher:
             ),
             truncated=result.detections.truncated,
             damaged=frame.damaged,
-            inferred=inferred,
+            inferred=not result.carried,
             traceparent=traceparent,
         )
         for sink in self._sinks:

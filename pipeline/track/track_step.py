@@ -84,7 +84,7 @@ class TrackStep:
         for together in _without_repeats(frames):
             started = monotonic()
             tracked = [one for one in together if one.frame.stream_id in self._trackers]
-            tracks_of = self._update(tracked) if tracked else {}
+            tracks_of = self._tracks(tracked) if tracked else {}
             seconds = monotonic() - started
             for inferred in together:
                 tracks = tracks_of.get(inferred.frame.stream_id)
@@ -94,16 +94,21 @@ class TrackStep:
                 published = inferred if found is inferred.detections else replace(inferred, detections=found)
                 yield TrackedFrame(published, tracks, 0.0 if tracks is None else seconds)
 
-    def _update(self, tracked: Sequence[InferredFrame]) -> dict[str, Tracks]:
-        """Give the detections of several streams, one frame each, to their trackers; return tracks by stream."""
-        for inferred in tracked:
-            self._begin_epoch(inferred.frame.stream_id, inferred.frame.epoch)
+    def _tracks(self, tracked: Sequence[InferredFrame]) -> dict[str, Tracks]:
+        """Return each stream's tracks: updated, or carried to a frame that was not inferred. One frame a stream."""
+        for one in tracked:
+            self._begin_epoch(one.frame.stream_id, one.frame.epoch)
+        seen = [one for one in tracked if not one.carried]
         updated = update_many(
-            [self._trackers[one.frame.stream_id] for one in tracked],
-            [one.detections for one in tracked],
-            [one.frame.pts_seconds for one in tracked],
+            [self._trackers[one.frame.stream_id] for one in seen],
+            [one.detections for one in seen],
+            [one.frame.pts_seconds for one in seen],
         )
-        return {one.frame.stream_id: tracks for one, tracks in zip(tracked, updated, strict=True)}
+        tracks = {one.frame.stream_id: found for one, found in zip(seen, updated, strict=True)}
+        for one in tracked:
+            if one.carried:
+                tracks[one.frame.stream_id] = self._trackers[one.frame.stream_id].predict(one.frame.pts_seconds)
+        return tracks
 
     def _begin_epoch(self, stream_id: str, epoch: int) -> None:
         if self._epochs.get(stream_id) != epoch:

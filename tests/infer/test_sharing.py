@@ -137,7 +137,7 @@ def simulated(terms: list[Terms], fps: float, capacity: float, seconds: float) -
         stream = Waiting.next_of(streams, now)
         if stream is None:
             continue
-        frame, _ = stream.pop(now, 60.0)
+        frame = stream.pop(now, 60.0).frame
         assert frame is not None
         turns = stream.served(now, turns)
         got[int(frame.stream_id)] += 1

@@ -26,6 +26,7 @@ class Arrival(NamedTuple):
 
     received_at: float
     captured_at: float
+    epoch: int = 1
 
 
 @dataclass
@@ -137,10 +138,10 @@ class _Run:
         if not self.sheds:
             in_order: Arrival | None = self.queue.pop()
             return in_order
-        taken, given_up = self.waiting.pop(at, self.max_age_seconds)
-        for _, reason in given_up:
+        popped = self.waiting.pop(at, self.max_age_seconds)
+        for _, reason in popped.given_up:
             self.drop("infer", reason, at)
-        return taken  # type: ignore[return-value]
+        return popped.frame  # type: ignore[return-value]
 
     def drop(self, stage: str, reason: str, at: float) -> None:
         self.meter.dropped("queue", stage, reason, at)

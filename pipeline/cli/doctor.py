@@ -32,6 +32,8 @@ PACKAGES = {  # distribution -> module, as in pyproject.toml
     "prometheus-client": "prometheus_client",
     "typer": "typer",
     "rich": "rich",
+    "starlette": "starlette",
+    "uvicorn": "uvicorn",
 }
 _ORT_BUILDS = ("onnxruntime", "onnxruntime-gpu")
 _DECODERS = {  # codec -> FFmpeg decoders that need no hardware, best first

@@ -15,6 +15,7 @@ from pipeline.frame import Frame
 from pipeline.infer.batch import Batch, FailedFrame, InferredFrame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
+from pipeline.infer.not_numbers import NotNumbers
 from pipeline.infer.run_pace import RunPace
 from pipeline.keepup.load import BusyClock
 from pipeline.letterbox import Letterbox
@@ -117,6 +118,11 @@ class InferStep(SlotStep):
         self._postprocess = postprocess
         self._runs = runs
         self._limits = limits
+        self._not_numbers = NotNumbers()
+
+    def close(self) -> None:
+        """Say how often the outputs were no numbers."""
+        self._not_numbers.close()
 
     def _work(self, batch: Batch) -> None:
         ready = self._prepare(batch)
@@ -145,6 +151,7 @@ class InferStep(SlotStep):
             batch.failed.extend(FailedFrame(frame, "infer", str(error)) for frame, _, _ in ready)
             return
         ended = monotonic()
+        self._not_numbers.check(outputs)
         self._runs.add(begun, ended)
         infer_seconds = ended - begun
         for row, (frame, geometry, preprocess_seconds) in enumerate(ready):

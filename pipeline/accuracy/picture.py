@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.model_spec import ModelSpec
-from pipeline.clock import monotonic, utc
+from pipeline.clock import monotonic
 from pipeline.decode.decoder import LARGEST_PICTURE, CorruptPacketError, Picture
 from pipeline.decode.image import ImageDecoder
 from pipeline.detections import FloatArray, IntArray
 from pipeline.errors import InputError
-from pipeline.frame import Frame, Packet, Size, StreamInfo
+from pipeline.frame import Frame, Size, StreamInfo
+from pipeline.source.pace import packet_read_now
 
 Pixels = NDArray[np.uint8]
 
@@ -25,9 +26,8 @@ _LETTER_SCALE = 0.42
 def read_picture(path: Path, index: int = 0) -> Frame:
     """Return the picture in ``path`` as the product decodes it. Raises InputError for what is no picture."""
     decoder = ImageDecoder(StreamInfo("image", False, "image", Size(0, 0), None), 1, LARGEST_PICTURE)
-    now = monotonic()
     try:
-        picture = decoder.decode(Packet(path.read_bytes(), float(index), now, now, utc(), "file"))[0]
+        picture = decoder.decode(packet_read_now(path.read_bytes(), float(index)))[0]
     except (OSError, CorruptPacketError) as error:
         raise InputError(f"picture {path}: {error}.") from error
     finally:

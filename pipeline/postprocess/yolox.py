@@ -50,7 +50,7 @@ def rows_with_objects(output: NDArray[Any], threshold: float) -> tuple[NDArray[n
     No class score exceeds 1, so no other row can reach the threshold. Raises RunError where the objectness, or the
     likeliest row, is not a number.
     """
-    objectness = np.asarray(output[:, 4], np.float32)
+    objectness = np.array(output[:, 4], np.float32)  # a copy: every look at one column of many would cost as much
     refuse_not_a_number(output[objectness.argmax()])  # argmax finds a not-a-number first
     index = np.flatnonzero(objectness >= threshold)
     return index, np.asarray(output[index], np.float32)

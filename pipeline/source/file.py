@@ -10,13 +10,12 @@ from typing import Any
 import av
 import av.error
 
-from pipeline.clock import monotonic, utc
 from pipeline.errors import Cause, SourceError
 from pipeline.frame import Packet, StreamInfo
 from pipeline.source.address import Address
 from pipeline.source.av_errors import cause_of, reason
 from pipeline.source.av_streams import choose_video, describe
-from pipeline.source.pace import Pace
+from pipeline.source.pace import Pace, packet_read_now
 from pipeline.source.source import SourceOptions
 
 # Demuxers that hold pictures. Playlists (concat, hls, dash, sdp, image2, ...) are left out on purpose: a text file
@@ -89,21 +88,11 @@ class FileSource:
     def _packet(self, coded: Any) -> Packet | None:
         pts = coded.pts
         pts_seconds = None if pts is None else pts * self._seconds_per_tick
-        received_at = captured_at = monotonic()
-        if self._pace is not None:
-            dts = coded.dts
-            due = self._pace.wait(pts_seconds if dts is None else dts * self._seconds_per_tick)
-            if due is None:
-                return None
-            received_at, captured_at = monotonic(), due
-        return Packet(
-            payload=coded,
-            pts_seconds=pts_seconds,
-            received_at=received_at,
-            captured_at=captured_at,
-            capture_utc=utc() - (received_at - captured_at),
-            capture_clock="file",
-        )
+        if self._pace is None:
+            return packet_read_now(coded, pts_seconds)
+        dts = coded.dts
+        due = self._pace.wait(pts_seconds if dts is None else dts * self._seconds_per_tick)
+        return None if due is None else packet_read_now(coded, pts_seconds, due)
 
     def _start(self) -> StreamInfo:
         try:

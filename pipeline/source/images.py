@@ -8,13 +8,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.clock import monotonic, utc
 from pipeline.decode.decoder import LARGEST_PICTURE, CorruptPacketError
 from pipeline.decode.image import ImageDecoder
 from pipeline.errors import Cause, SourceError
 from pipeline.frame import Packet, Size, StreamInfo, size_of
 from pipeline.source.address import PICTURE_SUFFIXES, Address
-from pipeline.source.pace import Pace
+from pipeline.source.pace import Pace, packet_read_now
 from pipeline.source.source import SourceOptions
 
 _DEFAULT_FPS = 1.0
@@ -61,20 +60,10 @@ class ImagesSource:
         if path is None or self._stopping.is_set():
             return None
         pts_seconds = index / self._fps
-        due = self._pace.wait(pts_seconds) if self._pace is not None else monotonic()
-        if due is None:
+        due = self._pace.wait(pts_seconds) if self._pace is not None else None
+        if self._pace is not None and due is None:
             return None
-        data = _bytes_of(path)
-        received_at = monotonic()
-        captured_at = due if self._pace is not None else received_at
-        return Packet(
-            payload=data,
-            pts_seconds=pts_seconds,
-            received_at=received_at,
-            captured_at=captured_at,
-            capture_utc=utc() - (received_at - captured_at),
-            capture_clock="file",
-        )
+        return packet_read_now(_bytes_of(path), pts_seconds, due)
 
     def close(self) -> None:
         """Forget the list. Closing twice is safe."""
@@ -105,9 +94,8 @@ def _bytes_of(path: Path) -> bytes:
 
 def _size_of(path: Path, info: StreamInfo) -> Size:
     decoder = ImageDecoder(info, 1, LARGEST_PICTURE)
-    now = monotonic()
     try:
-        picture = decoder.decode(Packet(_bytes_of(path), 0.0, now, now, utc(), "file"))[0]
+        picture = decoder.decode(packet_read_now(_bytes_of(path), 0.0))[0]
     except CorruptPacketError:
         return Size(0, 0)
     finally:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
-from pipeline.clock import monotonic
+from pipeline.clock import monotonic, utc
+from pipeline.frame import Packet
 
 _LONGEST_STEP_SECONDS = 10.0
 
@@ -41,3 +43,17 @@ class Pace:
         step = timestamp - self._last_timestamp
         # A jump backwards, or by more than any camera pauses, is an edit in the recording, not time that passed.
         return step if 0.0 <= step <= _LONGEST_STEP_SECONDS else self._usual_step
+
+
+def packet_read_now(payload: Any, pts_seconds: float | None, due: float | None = None) -> Packet:
+    """Return a packet of something that was at hand: captured when it was ``due`` (monotonic seconds), or just now."""
+    received_at = monotonic()
+    captured_at = received_at if due is None else due
+    return Packet(
+        payload=payload,
+        pts_seconds=pts_seconds,
+        received_at=received_at,
+        captured_at=captured_at,
+        capture_utc=utc() - (received_at - captured_at),
+        capture_clock="file",
+    )

@@ -14,11 +14,10 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.clock import monotonic, utc
 from pipeline.errors import UrlError
 from pipeline.frame import Colour, Packet, Plane, Size, StreamInfo
 from pipeline.source.address import Address
-from pipeline.source.pace import Pace
+from pipeline.source.pace import Pace, packet_read_now
 from pipeline.source.source import SourceOptions
 
 _DEFAULT_SIZE = Size(640, 360)
@@ -71,17 +70,7 @@ class PatternSource:
         if self._pace is not None and due is None:
             return None
         self._index += 1
-        planes = self._scene.draw(index)
-        received_at = monotonic()
-        captured_at = received_at if due is None else due
-        return Packet(
-            payload=planes,
-            pts_seconds=pts_seconds,
-            received_at=received_at,
-            captured_at=captured_at,
-            capture_utc=utc() - (received_at - captured_at),
-            capture_clock="file",
-        )
+        return packet_read_now(self._scene.draw(index), pts_seconds, due)
 
     def close(self) -> None:
         """Forget the scene. Closing twice is safe."""

@@ -11,37 +11,19 @@ import traceback
 
 import pytest
 
-from pipeline.clock import SteadyUtc
 from pipeline.errors import Cause, SourceError
 from pipeline.source.address import parse_address
 from pipeline.source.resolve import check_host
 from pipeline.source.rtsp import RtspSource
 from pipeline.source.source import SourceOptions
 from tests.helpers.numbered_clip import NumberedClip, read_number
-from tests.helpers.rtsp_server import RtspServer
+from tests.source.conftest import FPS
 from tests.source.playing import opened, play
 
-FPS = 100
 TRANSPORTS = ("tcp", "udp")
 CANARY = "c4n4ry"
 PASSWORD = f"{CANARY}@/:%41#?&=+\"' ü{CANARY}"
 FAST = {"open_timeout_seconds": 2.0, "read_timeout_seconds": 0.5}
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return tmp_path_factory.mktemp("clips")
-
-
-@pytest.fixture(scope="module")
-def clip(clips):
-    return NumberedClip.make(clips, fps=FPS, frames=50)
-
-
-@pytest.fixture
-def server():
-    with RtspServer() as running:
-        yield running
 
 
 def numbers(seen):
@@ -199,43 +181,6 @@ def test_a_cut_connection_is_an_end_and_the_next_one_plays(server, clip):
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_the_cameras_sender_reports_date_the_pictures(server, clip, transport):
-    camera = server.add_camera("cam", clip)
-    seen = play(camera.url, transport=transport, most_packets=60, **FAST)
-    assert {packet.capture_clock for packet in seen.packets} == {"rtcp"}
-    taken = {picture.number: picture.wall_seconds for picture in reversed(camera.sent)}
-    for number, picture in list(zip(numbers(seen), seen.pictures, strict=True))[:40]:
-        assert picture.packet.capture_utc == pytest.approx(taken[number], abs=0.005)
-        assert 0 <= picture.packet.received_at - picture.packet.captured_at < 1.0
-    for packet in seen.packets:
-        assert abs((time.time() - packet.capture_utc) - (time.monotonic() - packet.captured_at)) < 0.06
-
-
-def test_a_camera_behind_the_times_is_believed_up_to_half_a_minute(server, clip):
-    camera = server.add_camera("cam", clip)
-    camera.set_clock(-5)
-    seen = play(camera.url, most_packets=20, **FAST)
-    assert {packet.capture_clock for packet in seen.packets} == {"rtcp"}
-    assert all(5 <= packet.received_at - packet.captured_at < 6 for packet in seen.packets)
-
-
-@pytest.mark.parametrize("offset", [5, 86400, -3600, -1.7e9])
-def test_a_camera_with_an_absurd_clock_is_dated_by_arrival(server, clip, offset):
-    camera = server.add_camera("cam", clip)
-    camera.set_clock(offset)
-    seen = play(camera.url, most_packets=10, **FAST)
-    assert {packet.capture_clock for packet in seen.packets} == {"arrival"}
-    assert all(packet.captured_at == packet.received_at for packet in seen.packets)
-    assert all(abs(packet.capture_utc - time.time()) < 5 for packet in seen.packets)
-
-
-def test_without_sender_reports_pictures_are_dated_by_arrival(server, clip):
-    camera = server.add_camera("cam", clip, sender_reports=False)
-    seen = play(camera.url, most_packets=10, **FAST)
-    assert {packet.capture_clock for packet in seen.packets} == {"arrival"}
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_new_resolution_is_seen_on_the_very_picture(server, clip, clips, transport):
     larger = NumberedClip.make(clips, width=480, height=272, fps=FPS, frames=30)
     camera = server.add_camera("cam", clip, frames=150)
@@ -385,38 +330,3 @@ def redirecting_to(target):
 
         threading.Thread(target=serve, daemon=True).start()
         yield listening.getsockname()[1]
-
-
-@pytest.mark.parametrize("step_seconds", [-3600.0, 7.0, 86400.0])
-def test_a_step_of_our_system_clock_makes_no_picture_older_or_younger(server, clip, step_seconds):
-    camera = server.add_camera("c", clip)
-    stepped = {"by": 0.0}
-    steady = SteadyUtc(read_utc=lambda: time.time() + stepped["by"])
-    source = RtspSource(parse_address(camera.url), SourceOptions(), threading.Event(), steady)
-    try:
-        source.open()
-        packets = []
-        for number in range(60):
-            stepped["by"] = step_seconds if number >= 30 else 0.0
-            packets.append(source.read())
-    finally:
-        source.close()
-    dated = [packet for packet in packets if packet.capture_clock == "rtcp"]
-    assert len(dated) > 40
-    assert all(0 <= packet.received_at - packet.captured_at < 1.0 for packet in dated)
-
-
-def test_a_system_clock_that_is_set_right_is_believed_from_then_on(server, clip):
-    camera = server.add_camera("c", clip)
-    wrong = {"by": -86400.0}
-    steady = SteadyUtc(read_utc=lambda: time.time() + wrong["by"])
-    source = RtspSource(parse_address(camera.url), SourceOptions(), threading.Event(), steady)
-    try:
-        source.open()
-        before = [source.read().capture_clock for _ in range(20)]
-        wrong["by"] = 0.0
-        after = [source.read().capture_clock for _ in range(20)]
-    finally:
-        source.close()
-    assert set(before) == {"arrival"}
-    assert set(after) == {"rtcp"}

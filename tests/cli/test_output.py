@@ -66,7 +66,7 @@ def test_a_summary_that_cannot_be_written_is_still_printed(model):
 
 
 def test_texts_of_the_summary_stay_on_one_line_where_no_terminal_is(model):
-    done = onpace("run", "pattern:?size=8192x8192", "--model", model)
+    done = onpace("run", "pattern:?size=6400x6400", "--model", model)
     assert any(
         "more pixels than" in line and line.endswith("Raise it, or choose a smaller stream of the camera.")
         for line in done.stdout.splitlines()

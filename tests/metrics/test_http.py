@@ -72,7 +72,8 @@ def test_a_dead_camera_fails_neither_livez_nor_readyz_and_healthz_says_why(nothi
     assert "canary" not in text
     assert (good["id"], good["state"], good["last_error"]) == ("s0", "live", "")
     assert good["published"] > 0
-    assert (dead["state"], dead["verdict"]) == ("waiting", "offline")
+    assert dead["state"] in ("waiting", "connecting")  # it is tried again now and then
+    assert dead["verdict"] == "offline"
     assert "cannot be opened" in dead["last_error"]
 
 

@@ -45,6 +45,9 @@ def compare(
     calibration_pictures: Annotated[int, typer.Option(min=1, max=10_000, help=PICTURES_HELP)] = PICTURES,
     batches: Annotated[str | None, typer.Option(help="Batch sizes to try, as in 1,4,16.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; else every core.")] = None,
+    optimisation_level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="TensorRT: how hard to look for fast kernels; else its own, 3.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds in which all rows take turns.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.05, max=60, help="Of each row and batch size in each round.")] = 1.0,
     facts: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=HELP)] = None,
@@ -79,6 +82,7 @@ def compare(
             calibration_pictures=calibration_pictures,
             batches=_batches(batches, runtime),
             threads=threads,
+            optimisation_level=optimisation_level,
         )
         for runtime in _named(runtimes) or list(RUNTIMES)
         for precision in precisions_of("--precisions", precisions or []) or _suiting(runtime)

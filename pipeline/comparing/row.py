@@ -23,6 +23,8 @@ class Task:
     batches: list[int]
     """Ascending, from 1."""
     threads: int | None = None
+    optimisation_level: int | None = None
+    """Of TensorRT's builder, 0-5; None: the library's own."""
 
 
 @dataclass(slots=True)

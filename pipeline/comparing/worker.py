@@ -16,7 +16,8 @@ from typing import Any
 
 from engines.errors import EngineError, RuntimeMissingError
 from engines.inspect_model import read_model_spec
-from engines.runtime import Runtime, RuntimeOptions, open_runtime
+from engines.runtime import PlanOptions, Runtime, RuntimeOptions, open_runtime
+from engines.trt.options import BuildOptions
 from pipeline.accuracy.calibration import calibration_from
 from pipeline.accuracy.dataset import read_dataset
 from pipeline.accuracy.evaluate import evaluate_on
@@ -79,6 +80,7 @@ class Worker:
             threads=self._task.threads,
             precision=self._task.precision,
             calibration=self._calibration(),
+            plans=PlanOptions(build=BuildOptions(optimisation_level=self._task.optimisation_level)),
         )
         return self._opened.enter_context(open_runtime(self._task.runtime, self._model, self._spec, options))
 

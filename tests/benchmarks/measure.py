@@ -150,7 +150,9 @@ def greedy_nms(boxes: np.ndarray, scores: np.ndarray) -> list[int]:
     return kept
 
 
-def pipeline(video: str, model: str, seconds: float, streams: int = 1, tracker: str = "off", **_) -> float:
+def pipeline(
+    video: str, model: str, seconds: float, streams: int, tracker: str, runtime: str, precision: str | None, **_
+) -> float:
     """The product: file in, detections out over ZeroMQ, as ``onpace run`` does it."""
     from pipeline.cli.run import prepare_process
     from pipeline.config.load import config_from_mapping
@@ -160,7 +162,7 @@ def pipeline(video: str, model: str, seconds: float, streams: int = 1, tracker: 
     config = config_from_mapping(
         {
             "streams": [{"id": f"s{n}", "url": video, "loop": True} for n in range(streams)],
-            "infer": {"model": model, "runtime": "cpu"},
+            "infer": {"model": model, "runtime": runtime, "precision": precision},
             "track": {"tracker": tracker},
             "publish": {"sinks": [f"zmq:ipc:///tmp/onpace-bench-{time.monotonic_ns()}"]},
         },
@@ -193,6 +195,8 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tracker", default="off")
+    parser.add_argument("--runtime", default="cpu")
+    parser.add_argument("--precision", help="what the model is turned into; else as its file is")
     arguments = {
         key: str(value) if isinstance(value, Path) else value for key, value in vars(parser.parse_args()).items()
     }

@@ -30,7 +30,7 @@ def test_shape_follows_the_wish(tmp_path, options, slots, said):
 
 
 def test_auto_measures_and_says_the_numbers_in_little_time(tmp_path):
-    model = working_detector(tmp_path / "m.onnx", (128, 128), layers=2)
+    model = working_detector(tmp_path / "m.onnx", (416, 416), layers=4)  # long enough to be worth sharing
     begun = time.monotonic()
     with CpuRuntime(model, read_model_spec(model), RuntimeOptions(threads=2, streams=4, live=True)) as runtime:
         assert "runs/s narrow" in runtime.describe()

@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from engines.errors import DeviceMemoryError, RunError, RuntimeMissingError
@@ -128,6 +129,7 @@ class CudaStream:
         self.close()
 
 
+@cache
 def driver() -> Any:
     """Return ``cuda.bindings.driver``. Raises RuntimeMissingError where it is not installed."""
     return _module("cuda.bindings.driver")

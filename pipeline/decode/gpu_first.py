@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 
 from pipeline.decode.decoder import CorruptPacketError, Decoder, Picture
-from pipeline.decode.nvdec import Nvdec, NvdecRefusedError
+from pipeline.decode.nvdec import Nvdec
+from pipeline.decode.nvdec_kind import NvdecRefusedError
 from pipeline.frame import Packet, StreamInfo
 
 

@@ -14,47 +14,19 @@ import av.error
 from engines.device import Gpu
 from engines.errors import DeviceMemoryError, RuntimeMissingError
 from pipeline.decode.decoder import CorruptPacketError, Picture
+from pipeline.decode.nvdec_kind import Kind, NvdecRefusedError, check_caps, kind_of
 from pipeline.decode.planes import HD_HEIGHT, clockwise_rotation, colour_of
 from pipeline.decode.surfaces import SurfacePool
 from pipeline.frame import Colour, Packet, Size, StreamInfo
 
-_LAYOUTS: dict[str, tuple[Literal["nv12", "p010"], int]] = {  # FFmpeg's name -> ours, bits
-    "yuv420p": ("nv12", 8),
-    "yuvj420p": ("nv12", 8),
-    "yuv420p10le": ("p010", 10),
-}
-_CODECS = {  # FFmpeg's name -> PyNvVideoCodec's, and the filter that makes what NVDEC reads
-    "h264": ("H264", "h264_mp4toannexb"),
-    "hevc": ("HEVC", "hevc_mp4toannexb"),
-    "av1": ("AV1", None),
-    "vp9": ("VP9", None),
-    "vp8": ("VP8", None),
-    "mpeg2video": ("MPEG2", None),
-}
-_CHROMA_420 = 1  # cudaVideoChromaFormat_420
 _MOST_IDLE = 32
 _REMEMBERED_PACKETS = 128
 _HEADER_BYTES = 1024  # parameter sets come first
 _LARGER = Size(4096, 4096)
 """What a decoder is made for once a stream's pictures have outgrown their first size."""
+_CHROMA_420 = 1  # cudaVideoChromaFormat_420
 
 _log = logging.getLogger("onpace.decode")
-
-
-class NvdecRefusedError(Exception):
-    """NVDEC cannot take this stream; the text says why. Software can."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """What an idle decoder can be used for again."""
-
-    codec: str
-    layout: Literal["nv12", "p010"]
-    bits: int
-    size: Size
-    at_once: bool
-    """Every picture comes out with its packet: for live streams without reordering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +58,16 @@ class Nvdec:
         self._context = int(importlib.import_module("cuda.core").Device(gpu.index).context.handle)
         self._lock = threading.Lock()
         self._idle: list[_Session] = []
+        self._known_caps: dict[tuple[str, int], dict[str, Any]] = {}
 
     def open(self, info: StreamInfo) -> NvdecDecoder:
         """Return a decoder for the stream. Raises NvdecRefusedError where NVDEC cannot take it."""
-        kind, filtered = self._kind_of(info)
+        kind, filtered = kind_of(info)
+        check_caps(self._caps(kind), info, self.gpu.name)
         self.gpu.use()
         return NvdecDecoder(self, info, kind, filtered)
 
-    def session(self, kind: _Kind) -> _Session:
+    def session(self, kind: Kind) -> _Session:
         """Return an idle session of that kind, or a new one. Raises NvdecRefusedError."""
         with self._lock:
             for index, session in enumerate(self._idle):
@@ -122,36 +96,28 @@ class Nvdec:
             session.close()
         self.surfaces.close()
 
-    def _kind_of(self, info: StreamInfo) -> tuple[_Kind, str | None]:
-        context = getattr(info.template, "codec_context", None)
-        if context is None or not hasattr(info.template, "time_base"):
-            raise NvdecRefusedError("its packets come without a container")
-        known = _CODECS.get(info.codec)
-        if known is None:
-            raise NvdecRefusedError(f"NVDEC does not decode {info.codec}")
-        layout = _LAYOUTS.get(str(context.pix_fmt))
-        if layout is None:
-            raise NvdecRefusedError(f"its pictures are {context.pix_fmt}, not 4:2:0 of 8 or 10 bits")
-        codec, bitstream_filter = known
-        library = self._library
-        caps = library.GetDecoderCaps(
-            gpuid=self.gpu.index,
-            codec=getattr(library.cudaVideoCodec, codec),
-            chromaformat=library.cudaVideoChromaFormat(_CHROMA_420),
-            bitdepth=layout[1],
-        )
-        _check_caps(dict(caps), info, self.gpu.name)
-        extra = bytes(context.extradata or b"")[:1]
-        at_once = info.live and not context.has_b_frames
-        kind = _Kind(codec, *layout, _rounded(info.size), at_once)
-        # A container's own packing begins with a version of 1; a stream's with start codes.
-        return kind, bitstream_filter if extra == b"\x01" else None
+    def _caps(self, kind: Kind) -> dict[str, Any]:
+        """Return what NVDEC says it can do. Asked once: the library makes a CUDA context for the answer, and holds
+        the interpreter lock meanwhile, which stops every other stream."""
+        with self._lock:
+            found = self._known_caps.get((kind.codec, kind.bits))
+            if found is None:
+                library = self._library
+                found = self._known_caps[kind.codec, kind.bits] = dict(
+                    library.GetDecoderCaps(
+                        gpuid=self.gpu.index,
+                        codec=getattr(library.cudaVideoCodec, kind.codec),
+                        chromaformat=library.cudaVideoChromaFormat(_CHROMA_420),
+                        bitdepth=kind.bits,
+                    )
+                )
+            return found
 
 
 class _Session:
     """One NVDEC decoder with a CUDA stream of its own. Not thread-safe."""
 
-    def __init__(self, library: Any, gpu: Gpu, context: int, kind: _Kind) -> None:
+    def __init__(self, library: Any, gpu: Gpu, context: int, kind: Kind) -> None:
         self.kind = kind
         self.library = library
         self.cuda_stream = gpu.new_stream(f"decode-{kind.codec.lower()}")
@@ -187,7 +153,7 @@ class _Session:
 class NvdecDecoder:
     """Turns PyAV packets into pictures on the GPU. Raises NvdecRefusedError for what software must decode."""
 
-    def __init__(self, nvdec: Nvdec, info: StreamInfo, kind: _Kind, bitstream_filter: str | None) -> None:
+    def __init__(self, nvdec: Nvdec, info: StreamInfo, kind: Kind, bitstream_filter: str | None) -> None:
         self._nvdec = nvdec
         self._info = info
         self._kind = kind
@@ -338,24 +304,6 @@ def _sequence_header(data: bytes, codec: str) -> bytes:
         if unit and ((codec == "H264" and unit[0] & 31 == 7) or (codec == "HEVC" and unit[0] >> 1 & 63 == 33)):
             return unit.rstrip(b"\0")
     return b""
-
-
-def _check_caps(caps: dict[str, Any], info: StreamInfo, gpu_name: str) -> None:
-    width, height = info.size
-    most = Size(int(caps.get("width_max") or 0), int(caps.get("height_max") or 0))
-    least = Size(int(caps.get("width_min") or 0), int(caps.get("height_min") or 0))
-    if not caps.get("num_decoder_engines") or not most.width:
-        raise NvdecRefusedError(f"NVDEC of {gpu_name} does not decode {info.codec} of this kind")
-    if width > most.width or height > most.height or width < least.width or height < least.height:
-        raise NvdecRefusedError(f"it is {info.size}; NVDEC takes {info.codec} from {least} to {most}")
-    blocks = int(caps.get("mb_num_max") or 0)
-    if blocks and -(-width // 16) * -(-height // 16) > blocks:
-        raise NvdecRefusedError(f"it is {info.size}; NVDEC takes {info.codec} of {blocks * 256} pixels at most")
-
-
-def _rounded(size: Size) -> Size:
-    """Return the size that a decoder is made for: pictures may change up to it without a new decoder."""
-    return Size(-(-size.width // 64) * 64, -(-size.height // 64) * 64)
 
 
 def _pitch_of(frame: Any, layout: str) -> int:

@@ -11,7 +11,8 @@ import pytest
 from engines.errors import RuntimeMissingError
 from pipeline.decode.decoder import open_decoder
 from pipeline.decode.gpu_first import GpuFirst
-from pipeline.decode.nvdec import NvdecRefusedError, _check_caps, _sequence_header, open_nvdec
+from pipeline.decode.nvdec import _sequence_header, open_nvdec
+from pipeline.decode.nvdec_kind import NvdecRefusedError, check_caps
 from pipeline.decode.planes import to_planes
 from pipeline.decode.surfaces import narrow_to_8_bits
 from pipeline.frame import Size, StreamInfo, on_host
@@ -60,8 +61,8 @@ def test_a_change_of_size_is_seen_in_the_stream_itself():
 )
 def test_what_nvdec_cannot_take_is_refused_with_the_reason(caps, size, told):
     with pytest.raises(NvdecRefusedError, match=told):
-        _check_caps(caps, info_of(*size), "NVIDIA H200")
-    _check_caps(CAPS, info_of(1920, 1080), "NVIDIA H200")
+        check_caps(caps, info_of(*size), "NVIDIA H200")
+    check_caps(CAPS, info_of(1920, 1080), "NVIDIA H200")
 
 
 def test_decoding_on_a_gpu_needs_the_model_there():

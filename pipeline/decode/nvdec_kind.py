@@ -1,0 +1,76 @@
+"""What NVDEC takes: codecs, sizes, bits; and what one of its decoders can be used for again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.frame import Size, StreamInfo
+
+_LAYOUTS: dict[str, tuple[Literal["nv12", "p010"], int]] = {  # FFmpeg's name -> ours, bits
+    "yuv420p": ("nv12", 8),
+    "yuvj420p": ("nv12", 8),
+    "yuv420p10le": ("p010", 10),
+}
+_CODECS = {  # FFmpeg's name -> PyNvVideoCodec's, and the filter that makes what NVDEC reads
+    "h264": ("H264", "h264_mp4toannexb"),
+    "hevc": ("HEVC", "hevc_mp4toannexb"),
+    "av1": ("AV1", None),
+    "vp9": ("VP9", None),
+    "vp8": ("VP8", None),
+    "mpeg2video": ("MPEG2", None),
+}
+
+
+class NvdecRefusedError(Exception):
+    """NVDEC cannot take this stream; the text says why. Software can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What an idle decoder can be used for again."""
+
+    codec: str
+    """PyNvVideoCodec's name."""
+    layout: Literal["nv12", "p010"]
+    bits: int
+    size: Size
+    at_once: bool
+    """Every picture comes out with its packet: for live streams without reordering."""
+
+
+def kind_of(info: StreamInfo) -> tuple[Kind, str | None]:
+    """Return the decoder that a stream needs, and the bitstream filter before it, if any. Raises NvdecRefusedError."""
+    context = getattr(info.template, "codec_context", None)
+    if context is None or not hasattr(info.template, "time_base"):
+        raise NvdecRefusedError("its packets come without a container")
+    known = _CODECS.get(info.codec)
+    if known is None:
+        raise NvdecRefusedError(f"NVDEC does not decode {info.codec}")
+    layout = _LAYOUTS.get(str(context.pix_fmt))
+    if layout is None:
+        raise NvdecRefusedError(f"its pictures are {context.pix_fmt}, not 4:2:0 of 8 or 10 bits")
+    codec, bitstream_filter = known
+    extra = bytes(context.extradata or b"")[:1]
+    kind = Kind(codec, *layout, _rounded(info.size), at_once=info.live and not context.has_b_frames)
+    # A container's own packing begins with a version of 1; a stream's with start codes.
+    return kind, bitstream_filter if extra == b"\x01" else None
+
+
+def check_caps(caps: dict[str, Any], info: StreamInfo, gpu_name: str) -> None:
+    """Raise NvdecRefusedError where a GPU with these abilities cannot take the stream."""
+    width, height = info.size
+    most = Size(int(caps.get("width_max") or 0), int(caps.get("height_max") or 0))
+    least = Size(int(caps.get("width_min") or 0), int(caps.get("height_min") or 0))
+    if not caps.get("num_decoder_engines") or not most.width:
+        raise NvdecRefusedError(f"NVDEC of {gpu_name} does not decode {info.codec} of this kind")
+    if width > most.width or height > most.height or width < least.width or height < least.height:
+        raise NvdecRefusedError(f"it is {info.size}; NVDEC takes {info.codec} from {least} to {most}")
+    blocks = int(caps.get("mb_num_max") or 0)
+    if blocks and -(-width // 16) * -(-height // 16) > blocks:
+        raise NvdecRefusedError(f"it is {info.size}; NVDEC takes {info.codec} of {blocks * 256} pixels at most")
+
+
+def _rounded(size: Size) -> Size:
+    """Return the size that a decoder is made for: pictures may change up to it without a new decoder."""
+    return Size(-(-size.width // 64) * 64, -(-size.height // 64) * 64)

@@ -128,7 +128,7 @@ class Pipeline:
             self._batcher,
             self._in_order,
             self._taken,
-            just_in_time=all(plan.live for plan in plans),
+            just_in_time=self.streams.all_live,
             on_failure=self._failed,
         )
 

@@ -87,6 +87,10 @@ class Streams(Mapping[str, StreamSupervisor]):
         """Return those that are there now."""
         return [entry.stream for entry in self._entries.values()]
 
+    def all_live(self) -> bool:
+        """Whether every stream that may still bring frames is live: none of them can wait."""
+        return all(entry.stream.meter.live or entry.stream.queue.closed for entry in self._entries.values())
+
     def add(self, section: StreamSection) -> None:
         """Take in one more stream. Raises StreamError for a name that is taken, and UrlError."""
         plan = plan_stream(section, self._config)

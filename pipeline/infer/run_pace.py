@@ -27,8 +27,8 @@ _STUCK_RUNS = 20.0
 class RunPace:
     """Watches the runs of all slots, and makes slots wait until it is time for their next frame. Thread-safe."""
 
-    def __init__(self, *, just_in_time: bool, clock: Callable[[], float] = monotonic) -> None:
-        """``just_in_time``: one batch runs at a time, and what waits grows old. Otherwise nobody is made to wait."""
+    def __init__(self, *, just_in_time: Callable[[], bool], clock: Callable[[], float] = monotonic) -> None:
+        """``just_in_time``: whether, now, one batch runs at a time and what waits grows old. Else nobody has to wait."""
         self._just_in_time = just_in_time
         self._clock = clock
         self._changed = threading.Condition()
@@ -44,7 +44,7 @@ class RunPace:
 
     def wait_until_due(self) -> None:
         """Return when a frame taken now will be ready as the present run ends; at once where nothing runs."""
-        if self._just_in_time:
+        if self._just_in_time():
             with self._changed:
                 while (seconds := self.seconds_until_due()) > 0:
                     self._changed.wait(seconds)

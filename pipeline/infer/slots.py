@@ -34,10 +34,10 @@ class Slots:
         in_order: InOrder,
         taken: Callable[[Frame], None],
         *,
-        just_in_time: bool,
+        just_in_time: Callable[[], bool],
         on_failure: Callable[[BaseException], None],
     ) -> None:
-        """``in_order`` counts the slots of ``runtime`` already. ``just_in_time`` as in ``RunPace``, for all live."""
+        """``in_order`` counts the slots of ``runtime`` already. ``just_in_time``: all streams are live now."""
         self._step_of = step_of
         self._batcher = batcher
         self._in_order = in_order
@@ -98,7 +98,8 @@ class Slots:
         crew.close()
 
     def _crew_of(self, runtime: Runtime) -> _Crew:
-        crew = _Crew(runtime, RunPace(just_in_time=self._just_in_time and runtime.concurrent_runs == 1))
+        one_at_a_time = runtime.concurrent_runs == 1
+        crew = _Crew(runtime, RunPace(just_in_time=lambda: one_at_a_time and self._just_in_time()))
         try:
             for number, slot in enumerate(runtime.slots):
                 step = self._step_of(slot, crew.pace)

@@ -177,3 +177,12 @@ def test_an_ended_file_cannot_be_paused_and_a_stream_that_waits_can_be_stopped_a
         found.ask("POST", "/api/streams/idle/pause")
         found.pipeline.stop()
         assert found.pipeline.wait(10), "a paused stream ends, too"
+
+
+def test_slots_wait_for_the_freshest_frame_only_while_no_file_plays(running, name):
+    streams = running.pipeline.streams
+    assert streams.all_live()
+    running.add(name, "pattern:?size=64x64&fps=25", realtime=False)
+    assert not streams.all_live(), "a file waits for us, and the engine for nobody"
+    assert running.ask("DELETE", f"/api/streams/{name}")[0] == 200
+    assert streams.all_live()

@@ -46,7 +46,7 @@ def engine() -> Engine:
 
 @pytest.fixture
 def step(engine: Engine) -> InferStep:
-    pace = RunPace(just_in_time=False)
+    pace = RunPace(just_in_time=lambda: False)
     return InferStep(engine, engine.prepare, engine.read, BusyClock(), BusyClock(), pace)  # type: ignore[arg-type]
 
 

@@ -24,7 +24,7 @@ class Clock:
 def learned(run_seconds: float, prepare_seconds: float) -> tuple[RunPace, Clock]:
     """A pace that has seen many runs of the same length."""
     clock = Clock()
-    pace = RunPace(just_in_time=True, clock=clock)
+    pace = RunPace(just_in_time=lambda: True, clock=clock)
     for _ in range(60):
         with pace.run(clock.now - prepare_seconds):
             clock.now += run_seconds
@@ -64,7 +64,7 @@ def test_a_slow_model_is_not_taken_for_a_stuck_one() -> None:
 
 
 def test_nobody_waits_where_runs_go_on_side_by_side() -> None:
-    pace = RunPace(just_in_time=False)
+    pace = RunPace(just_in_time=lambda: False)
     for _ in range(2):
         with pace.run(time.monotonic()):
             time.sleep(0.2)
@@ -77,7 +77,7 @@ def test_nobody_waits_where_runs_go_on_side_by_side() -> None:
 @pytest.mark.parametrize("just_in_time", [False, True])
 def test_two_slots_and_one_engine_come_out_fresh_and_the_engine_is_kept_busy(just_in_time: bool) -> None:
     """A model of 60 ms, one run at a time, and 5 ms to prepare: taken at once, a frame waits a whole run longer."""
-    pace, engine, runs = RunPace(just_in_time=just_in_time), threading.Lock(), 25
+    pace, engine, runs = RunPace(just_in_time=lambda: just_in_time), threading.Lock(), 25
     ages: list[float] = []
     begun = time.monotonic()
 
@@ -98,3 +98,20 @@ def test_two_slots_and_one_engine_come_out_fresh_and_the_engine_is_kept_busy(jus
     rate = len(ages) / (time.monotonic() - begun)
     assert rate > 0.6 * (1 / 0.06)
     assert median(ages[5:]) < 0.105 if just_in_time else median(ages[5:]) > 0.11
+
+
+def test_the_wait_ends_with_the_first_stream_that_can_wait_itself() -> None:
+    live = [True]
+    pace = RunPace(just_in_time=lambda: all(live))
+    for _ in range(2):
+        with pace.run(time.monotonic()):
+            time.sleep(0.2)
+    with pace.run(time.monotonic()):
+        begun = time.monotonic()
+        pace.wait_until_due()
+        assert time.monotonic() - begun > 0.1
+    live.append(False)
+    with pace.run(time.monotonic()):
+        begun = time.monotonic()
+        pace.wait_until_due()
+        assert time.monotonic() - begun < 0.1

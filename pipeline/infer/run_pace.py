@@ -28,7 +28,7 @@ class RunPace:
     """Watches the runs of all slots, and makes slots wait until it is time for their next frame. Thread-safe."""
 
     def __init__(self, *, just_in_time: Callable[[], bool], clock: Callable[[], float] = monotonic) -> None:
-        """``just_in_time``: whether, now, one batch runs at a time and what waits grows old. Else nobody has to wait."""
+        """``just_in_time``: whether one batch runs at a time and what waits grows old. Else nobody has to wait."""
         self._just_in_time = just_in_time
         self._clock = clock
         self._changed = threading.Condition()

@@ -2,7 +2,8 @@
 
 A stage that is busy for the share U of its workers' time, while F frames a second come out, could give F / U. So could
 the processor: the share of it that is this process's or idle, over what this process uses. The smallest of these is the
-capacity in frames a second; what the cameras bring already is taken from it, and the rest is counted in cameras.
+capacity in frames a second; what is wanted of the cameras already is taken from it, and the rest is counted in cameras.
+Frames that a limited rate or a stride leaves out are not wanted: they cost what decoding them takes, and no more.
 
 Somebody else's load on the same cores counts as gone. All cameras are taken to cost the same.
 """
@@ -82,12 +83,12 @@ class Headroom:
             self._samples.clear()
         if not self._samples or now - self._samples[-1].at >= _STEP_SECONDS:
             self._sample(statuses, shared, now)
-        demand = sum(status.cadence_fps or 0.0 for status in statuses)
+        demand = sum(status.wanted_fps for status in statuses)
         if self._capacity is None or not all(status.live for status in statuses):
             return list(statuses)
         spare = self._capacity - demand
         return [
-            replace(status, headroom_streams=round(spare / status.cadence_fps, 2)) if status.cadence_fps else status
+            replace(status, headroom_streams=round(spare / status.wanted_fps, 2)) if status.wanted_fps else status
             for status in statuses
         ]
 

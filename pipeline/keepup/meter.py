@@ -104,9 +104,12 @@ class StreamMeter:
         """
         self.ledger.drop(place, stage, reason, frames)
         with self._lock:
-            (self._tally.shed if reason in OVERLOAD_REASONS else self._tally.excused)(now, frames)
-            if reason == "stride":
-                self._tally.passed(now, frames)
+            if reason in OVERLOAD_REASONS:
+                self._tally.shed(now, frames)
+            elif reason == "stride":
+                self._tally.strided(now, frames)
+            else:
+                self._tally.excused(now, frames)
             self._open -= frames
             self._last_drop = (stage, reason)
             if now >= self._judge_at:
@@ -157,6 +160,7 @@ class StreamMeter:
                 cause=line.text,
                 cause_stage=line.stage,
                 cadence_fps=evidence.cadence_fps,
+                wanted_share=self._tally.wanted_share(slots, self._settings.every),
                 published_fps=evidence.published_fps,
                 published_share=self._tally.published_share(slots),
                 inferred_every=evidence.inferred_every,

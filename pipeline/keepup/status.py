@@ -58,6 +58,9 @@ class StreamStatus:
     cause_stage: str
     """The stage in the way, "camera" for what lies before us, or empty."""
     cadence_fps: float | None
+    wanted_share: float
+    """Share of the frames received that are meant to be published, 0-1: all but damaged ones, and those that a limited
+    rate or a stride leaves out."""
     published_fps: float | None
     published_share: float | None
     """Keep-up, 0-1: of the frames whose fate was decided over the window, or that a growing backlog owes, the share
@@ -77,6 +80,11 @@ class StreamStatus:
     """The verdict on the life so far; after the end, the verdict."""
     headroom_streams: float | None = None
     """How many more such cameras would fit; below 0: so many too many. None while unknown, and beside files."""
+
+    @property
+    def wanted_fps(self) -> float:
+        """Frames a second that are meant to be published; 0 while the cadence is unknown."""
+        return (self.cadence_fps or 0.0) * self.wanted_share
 
 
 @dataclass(frozen=True, slots=True)

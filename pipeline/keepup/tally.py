@@ -31,6 +31,7 @@ class SubWindow:
         "shed",
         "shed_first",
         "shed_last",
+        "strided",
         "waits",
     )
 
@@ -39,7 +40,7 @@ class SubWindow:
         """When the last frame before this sub-window was published."""
         self.received = self.published = self.shed = self.excused = 0
         self.late = self.nearly_late = 0
-        self.inferred = self.passed = 0
+        self.inferred = self.passed = self.strided = 0
         self.shed_first = self.shed_last = self.late_first = self.late_last = 0.0
         self.ages = Histogram()
         self.waits = Histogram()
@@ -105,9 +106,12 @@ class Tally:
         self._ring.at(now).excused += frames
         self._long_ring.at(now).due -= frames
 
-    def passed(self, now: float, frames: int) -> None:
-        """Frames were left out by the stream's stride."""
-        self._ring.at(now).passed += frames
+    def strided(self, now: float, frames: int) -> None:
+        """Frames were given up because the stream's stride left them out."""
+        self.excused(now, frames)
+        slot = self._ring.at(now)
+        slot.passed += frames
+        slot.strided += frames
 
     def published(
         self, now: float, age_seconds: float, wait_seconds: float, service_seconds: float, *, carried: bool = False
@@ -179,6 +183,19 @@ class Tally:
         owed = counts.due - counts.published - counts.shed
         decided = counts.published + counts.shed + (owed if owed > SLACK_FRAMES else 0)
         return counts.published / decided if decided else None
+
+    def wanted_share(self, slots: Sequence[SubWindow], every: int) -> float:
+        """Return the share of the frames received that are meant to be published, 0-1.
+
+        Left out are those dropped on purpose (a limited rate, a stride of ``every`` without tracks) and damaged ones.
+        Those that a stride leaves out because it adapts are wanted: there was no capacity for them.
+        """
+        received = sum(slot.received for slot in slots)
+        if not received:
+            return 1.0
+        strided = sum(slot.strided for slot in slots)
+        wanted = received - sum(slot.excused for slot in slots) + strided
+        return max(0.0, wanted - min(strided, wanted * (1.0 - 1.0 / every))) / received
 
     def inferred_every(self, slots: Sequence[SubWindow]) -> float | None:
         """Return how many frames there were over the window for each one that the model saw; None where it saw none."""

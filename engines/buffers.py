@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.device import Gpu, checked, driver
-from engines.errors import DeviceMemoryError
+from engines.errors import DeviceLostError, DeviceMemoryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,8 @@ class DeviceBuffer:
         """Free it. Nothing enqueued may still use it."""
         if self._open:
             self._open = False
-            self._gpu.use()
+            with suppress(DeviceLostError):
+                self._gpu.use()
             driver().cuMemFree(self.tensor.pointer)
 
     def __enter__(self) -> DeviceBuffer:
@@ -110,5 +112,6 @@ class PinnedBuffer:
 
 
 def _free_pinned(gpu: Gpu, address: int) -> None:
-    gpu.use()
+    with suppress(DeviceLostError):
+        gpu.use()
     driver().cuMemFreeHost(address)

@@ -1,4 +1,4 @@
-"""Recording what a library enqueues on a CUDA stream, to launch all of it at once from then on."""
+"""Recording what is enqueued on a CUDA stream, to launch all of it at once from then on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engines.device import CudaStream, checked, driver
-from engines.errors import RunError
+from engines.errors import DeviceLostError, RunError
 
 _log = logging.getLogger("onpace.cuda_graph")
 
@@ -44,11 +44,28 @@ def capture(cuda_stream: CudaStream, enqueue: Callable[[], None]) -> CudaGraph |
         failure = error
     try:
         graph = checked(driver().cuStreamEndCapture(cuda_stream.handle))
-        if failure is not None:
-            raise failure
-        executable = checked(driver().cuGraphInstantiate(graph, 0))
-        checked(driver().cuGraphDestroy(graph))
+        try:
+            if failure is not None:
+                raise failure
+            _check_nodes(graph)
+            executable = checked(driver().cuGraphInstantiate(graph, 0))
+        finally:
+            checked(driver().cuGraphDestroy(graph))
+    except DeviceLostError:
+        raise
     except RunError as error:
-        _log.info("%s runs without a CUDA graph: %s", cuda_stream.name, error)
+        _log.info("%s runs without a CUDA graph: %s", cuda_stream.name, failure or error)
         return None
     return CudaGraph(executable, cuda_stream)
+
+
+def _check_nodes(graph: Any) -> None:
+    """Raise RunError where a launch would do on the host, or allocate, what was meant to happen once."""
+    _, count = checked(driver().cuGraphGetNodes(graph))
+    nodes, _ = checked(driver().cuGraphGetNodes(graph, count))
+    kinds = driver().CUgraphNodeType
+    once = (kinds.CU_GRAPH_NODE_TYPE_HOST, kinds.CU_GRAPH_NODE_TYPE_MEM_ALLOC, kinds.CU_GRAPH_NODE_TYPE_MEM_FREE)
+    for node in nodes:
+        kind = checked(driver().cuGraphNodeGetType(node))
+        if kind in once:
+            raise RunError(f"the work holds a node {kind.name}, which must not be repeated")

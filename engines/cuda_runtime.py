@@ -53,7 +53,7 @@ class CudaRuntime:
         rows = spec.max_batch or self.max_batch
         with ExitStack() as opened:
             slots = [
-                opened.enter_context(CudaSlot(gpu, f"infer-{number}", spec, rows, onnxruntime, model))
+                opened.enter_context(CudaSlot(gpu, f"infer-{number}", spec, rows, onnxruntime, model, options))
                 for number in range(_SLOTS)
             ]
             for slot in slots:
@@ -97,8 +97,18 @@ class CudaSlot(GpuSlot):
     in half precision.
     """
 
-    def __init__(self, gpu: Gpu, name: str, spec: ModelSpec, rows: int, onnxruntime: Any, model: Path) -> None:
+    def __init__(
+        self,
+        gpu: Gpu,
+        name: str,
+        spec: ModelSpec,
+        rows: int,
+        onnxruntime: Any,
+        model: Path,
+        options: RuntimeOptions,
+    ) -> None:
         super().__init__(gpu, name, spec, rows)
+        self._graphs_wanted = options.plans.cuda_graphs
         self._open_session: Callable[[], Any] = lambda: _open_session(onnxruntime, model, gpu, self._cuda_stream.handle)
         self._run_options = onnxruntime.RunOptions()
         self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
@@ -163,6 +173,10 @@ class CudaSlot(GpuSlot):
 
     def _tensor(self, output: TensorSpec, value: Any) -> DeviceTensor:
         return DeviceTensor(value.data_ptr(), tuple(value.shape()), np.dtype(output.dtype), self._gpu.index)
+
+    def _recordable(self) -> bool:
+        """Outputs that ONNX Runtime allocates lie elsewhere each time."""
+        return all(len(bound.outputs) == len(self._spec.outputs) for bound in self._bound.values())
 
     def _release(self) -> None:
         self._bound.clear()

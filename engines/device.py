@@ -13,9 +13,28 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from engines.errors import DeviceMemoryError, RunError, RuntimeMissingError
+from engines.errors import DeviceLostError, DeviceMemoryError, RunError, RuntimeMissingError
 
 _INSTALL = 'pip install "onpace[cuda]" (on CUDA 12: "onpace[cuda12]")'
+
+
+_STICKY = (  # CUDA's documentation: after these, every call of the process answers the same
+    "CUDA_ERROR_ECC_UNCORRECTABLE",
+    "CUDA_ERROR_NVLINK_UNCORRECTABLE",
+    "CUDA_ERROR_CONTAINED",
+    "CUDA_ERROR_ILLEGAL_ADDRESS",
+    "CUDA_ERROR_LAUNCH_TIMEOUT",
+    "CUDA_ERROR_CONTEXT_IS_DESTROYED",
+    "CUDA_ERROR_ASSERT",
+    "CUDA_ERROR_HARDWARE_STACK_ERROR",
+    "CUDA_ERROR_ILLEGAL_INSTRUCTION",
+    "CUDA_ERROR_MISALIGNED_ADDRESS",
+    "CUDA_ERROR_INVALID_ADDRESS_SPACE",
+    "CUDA_ERROR_INVALID_PC",
+    "CUDA_ERROR_LAUNCH_FAILED",
+    "CUDA_ERROR_TENSOR_MEMORY_LEAK",
+    "CUDA_ERROR_EXTERNAL_DEVICE",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +50,8 @@ class Gpu:
 
     def use(self) -> None:
         """Make this the calling thread's current device (its primary context, which all libraries share)."""
-        _cuda_core().Device(self.index).set_current()
+        with cuda_errors():
+            _cuda_core().Device(self.index).set_current()
 
     def free_bytes(self) -> int:
         """Return the memory that is free on the device now."""
@@ -103,6 +123,18 @@ class CudaStream:
             self.stream.record(self._done)
             self._done.sync()
 
+    def lost(self) -> DeviceLostError | None:
+        """Return what broke CUDA's context for this process, where that has happened; waits for nothing."""
+        try:
+            code, *_ = driver().cuStreamQuery(self.handle)
+            if code != driver().CUresult.CUDA_ERROR_NOT_READY:
+                checked((code,))
+        except DeviceLostError as error:
+            return error
+        except RunError:
+            return None
+        return None
+
     def upload(self, pointer: int, host_address: int, nbytes: int) -> None:
         """Enqueue a copy from pinned host memory to the device."""
         checked(driver().cuMemcpyHtoDAsync(pointer, host_address, nbytes, self.handle))
@@ -138,7 +170,7 @@ def driver() -> Any:
 def checked(result: Any) -> Any:
     """Return what a call of ``cuda.bindings.driver`` answered beside its error code.
 
-    Raises DeviceMemoryError where memory ran out, RunError for every other error code.
+    Raises DeviceMemoryError where memory ran out, DeviceLostError where nothing works any more, else RunError.
     """
     code, *values = result
     if int(code):
@@ -162,6 +194,8 @@ def cuda_errors() -> Iterator[None]:
 def _error(text: str) -> RunError:
     if "OUT_OF_MEMORY" in text:
         return DeviceMemoryError(f"the GPU is out of memory ({text}).")
+    if any(name in text for name in _STICKY):
+        return DeviceLostError(f"the GPU is lost to this process ({text}). Only a new process gets it back.")
     return RunError(f"CUDA failed: {text}.")
 
 

@@ -5,8 +5,9 @@ EngineError
 │   └── PlanError         a plan that cannot be used: cut short, altered, of another GPU or version
 │       └── PlanMissingError   none was built yet, and none may be built now
 ├── RuntimeMissingError   the asked-for runtime is not installed or has no device: exit code 2
-└── RunError              a model failed while running (device lost, not-a-number outputs)
-    └── DeviceMemoryError the GPU's memory is too small; says the batch size that would fit where that is known
+└── RunError              a model failed while running (not-a-number outputs)
+    ├── DeviceMemoryError the GPU's memory is too small; says the batch size that would fit where that is known
+    └── DeviceLostError   nothing works on the GPU any more in this process: only a new process helps
 """
 
 from __future__ import annotations
@@ -38,3 +39,7 @@ class RunError(EngineError):
 
 class DeviceMemoryError(RunError):
     """The GPU has too little memory left."""
+
+
+class DeviceLostError(RunError):
+    """CUDA's context of this process is broken: every later call fails, too. A new process gets a new one."""

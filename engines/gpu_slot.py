@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engines.buffers import DeviceBuffer, DeviceTensor, PinnedBuffer
 from engines.cpu_session import sizes_fed
+from engines.cuda_graph import CudaGraph, capture
 from engines.device import CudaStream, Gpu
 from engines.errors import RunError
 from engines.model_spec import ModelSpec
@@ -27,6 +28,8 @@ class GpuSlot(ABC):
         self._spec = spec
         self._rows = rows
         self._open = True
+        self._recording = False
+        self._graphs_wanted = True
         image = spec.image_input
         shape = (rows, 3, spec.input_height, spec.input_width)
         self._cuda_stream = gpu.new_stream(name)
@@ -74,6 +77,16 @@ class GpuSlot(ABC):
             for name, tensor in outputs.items()
         }
 
+    def record(self, enqueue: Callable[[], None]) -> CudaGraph | None:
+        """Record what ``enqueue`` enqueues on the slot's stream; None where that cannot be, or is not wanted."""
+        if not self._graphs_wanted or not self._recordable():
+            return None
+        self._recording = True
+        try:
+            return capture(self._cuda_stream, enqueue)
+        finally:
+            self._recording = False
+
     def synchronise(self) -> None:
         """Wait, asleep, for the slot's stream alone. Raises RunError."""
         self._cuda_stream.synchronise()
@@ -94,7 +107,14 @@ class GpuSlot(ABC):
 
     @abstractmethod
     def _enqueue(self, batch_size: int) -> Mapping[str, DeviceTensor]:
-        """Enqueue a batch; return the outputs as the engine made them."""
+        """Enqueue a batch; return the outputs as the engine made them.
+
+        ``_recording``: it goes into a graph, and so must be enqueued piece by piece.
+        """
+
+    def _recordable(self) -> bool:
+        """Whether a batch is enqueued in the same way, at the same addresses, each time."""
+        return True
 
     @abstractmethod
     def _release(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -25,6 +25,7 @@ from engines.trt.progress import Progress
 
 if TYPE_CHECKING:
     from engines.buffers import DeviceTensor
+    from engines.cuda_graph import CudaGraph
     from engines.device import CudaStream, Gpu
     from engines.precision.typed_model import Calibration, Precision
 
@@ -55,7 +56,7 @@ class PlanOptions:
     may_build: bool = True
     """Whether a missing plan is built at once; otherwise it is a PlanMissingError."""
     cuda_graphs: bool = True
-    """Whether a batch is launched as one recorded CUDA graph."""
+    """Whether a batch is launched as one recorded CUDA graph, on every GPU runtime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,17 @@ class DeviceSlot(Slot, Protocol):
         Raises RunError.
         """
 
+    def record(self, enqueue: Callable[[], None]) -> CudaGraph | None:
+        """Record what ``enqueue`` enqueues on ``cuda_stream``, ``self.enqueue`` included, to be launched at once.
+
+        It must have been enqueued once before. None where something of it cannot be recorded, or graphs are not wanted.
+        """
+
     def synchronise(self) -> None:
-        """Wait, asleep, until everything enqueued on the slot's stream is done. Raises RunError where it failed."""
+        """Wait, asleep, until everything enqueued on the slot's stream is done.
+
+        Raises RunError where it failed, DeviceLostError where nothing works any more.
+        """
 
 
 class Runtime(Protocol):

@@ -127,7 +127,7 @@ class TensorRtSlot(GpuSlot):
     def _enqueue(self, batch_size: int) -> Mapping[str, DeviceTensor]:
         rows = self._spec.max_batch or batch_step(batch_size, self._rows)
         prepared = self._ready(rows)
-        if prepared.graph is not None:
+        if prepared.graph is not None and not self._recording:
             prepared.graph.launch()
         else:
             self._execute(prepared.context)

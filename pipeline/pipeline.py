@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 from engines.cores import usable_cores
+from engines.errors import DeviceLostError
 from engines.inspect_model import read_model_spec
 from engines.runtime import DeviceSlot, Runtime, RuntimeOptions, Slot
 from pipeline.accuracy.calibration import calibration_from
@@ -50,6 +51,8 @@ from pipeline.streams import Streams
 from pipeline.track.track_step import TrackStep
 
 _log = logging.getLogger("onpace.pipeline")
+_ABANDONED: list[object] = []
+"""Keeps what lies on a lost GPU until the process ends."""
 
 
 class Pipeline:
@@ -65,7 +68,10 @@ class Pipeline:
         self.config = config
         self.config_file = config_file
         self.failure: BaseException | None = None
-        """What ended the pipeline early; None while it runs and after a proper end."""
+        """What ended the pipeline early; None while it runs and after a proper end.
+
+        DeviceLostError: the process must end, too, because nothing works on the GPU in it any more.
+        """
         self._lock = threading.Lock()
         self._stopping = False
         model = find_model(config.infer.model)
@@ -79,13 +85,13 @@ class Pipeline:
             # Before the model is loaded and warmed up: subscribers that wait already miss nothing.
             self._publisher = opened.enter_context(closing(self._open_publisher()))
             runtime, self._upgrade = self._open_runtime(model, plans)
-            opened.enter_context(runtime)
+            opened.callback(self._unless_lost, runtime.close)
             gpu = next((slot.gpu for slot in runtime.slots if isinstance(slot, DeviceSlot)), None)
             self._nvdec = open_nvdec(gpu, config.decode.device)
             if self._nvdec is not None:
-                opened.callback(self._nvdec.close)
+                opened.callback(self._unless_lost, self._nvdec.close)
             self._wire(plans, runtime)
-            opened.callback(self._slots.close)
+            opened.callback(self._unless_lost, self._slots.close)
             if self._upgrade is not None:
                 opened.callback(self._upgrade.close)
             self._opened = opened.pop_all()
@@ -157,6 +163,13 @@ class Pipeline:
             if not thread.join(5.0):
                 _log.error("%s did not end within 5 s", thread.name)
         self._opened.close()  # the last that was opened first
+
+    def _unless_lost(self, close: Callable[[], None]) -> None:
+        """Close what lies on the GPU, but leave it alone where it is lost: libraries end the process over that."""
+        if isinstance(self.failure, DeviceLostError):
+            _ABANDONED.append(self)
+        else:
+            close()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -259,6 +272,7 @@ class Pipeline:
     def _failed(self, error: BaseException) -> None:
         """A stage died: end the pipeline and keep the reason for the exit code."""
         with self._lock:
-            self.failure = self.failure or error
+            if self.failure is None or isinstance(error, DeviceLostError):  # what else fails then, fails of that
+                self.failure = error
         self.stop()
         self._in_order.close()

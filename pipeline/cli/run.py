@@ -7,12 +7,14 @@ import logging
 import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import cv2
 import typer
 
+from engines.errors import DeviceLostError
 from pipeline.cli import exit_codes
 from pipeline.cli.live import live_view
 from pipeline.cli.model_facts import HELP, parse_facts
@@ -93,7 +95,10 @@ def run(
                 pipeline.start()
                 _watch(pipeline, asked_to_stop, None if seconds is None else monotonic() + seconds, quiet=json)
         result = summarise(pipeline, monotonic() - started, require_pace=require_pace)
-        return _report(result, summary, json=json, to_stderr=_stdout_is_taken(config))
+        code = _report(result, summary, json=json, to_stderr=_stdout_is_taken(config))
+        if isinstance(pipeline.failure, DeviceLostError):
+            end_without_the_gpu(code)
+        return code
 
 
 def _check_summary_file(file: Path) -> None:
@@ -144,6 +149,20 @@ def _watch(pipeline: Pipeline, asked_to_stop: threading.Event, until: float | No
 
 def _stdout_is_taken(config: Config) -> bool:
     return "jsonl:-" in config.publish.sinks
+
+
+def end_without_the_gpu(code: int) -> NoReturn:
+    """End the process at once: what lies on a lost GPU cannot be given back, and libraries abort when they try."""
+    print(
+        "onpace: the GPU is lost to this process, and so it ends. Start it again; with `workers` in the configuration "
+        "a new process takes over by itself.",
+        file=sys.stderr,
+    )
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def prepare_process() -> None:

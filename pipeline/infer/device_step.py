@@ -2,13 +2,19 @@
 
 All of it is enqueued on the slot's own CUDA stream at once, then waited for. While one slot waits, another enqueues: so
 the preparation of one batch, the model's run of another and the way down of a third overlap.
+
+Where it can be recorded, each batch size has one CUDA graph for the whole way. What differs from batch to batch (where
+the pictures lie, how they are letterboxed, which scores count) stands in the table of pictures, which the graph uploads
+first: the host writes the table, launches one graph, and waits for one event.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 
+from engines.cuda_graph import CudaGraph
 from engines.errors import RunError
 from engines.runtime import DeviceSlot
 from pipeline.clock import monotonic
@@ -20,6 +26,8 @@ from pipeline.infer.run_pace import RunPace
 from pipeline.keepup.load import BusyClock
 from pipeline.postprocess.device import DevicePostprocess
 from pipeline.preprocess.device import DevicePreprocess
+
+_log = logging.getLogger("onpace.infer")
 
 
 class DeviceInferStep(SlotStep):
@@ -45,9 +53,30 @@ class DeviceInferStep(SlotStep):
         self._postprocess = postprocess
         self._runs = runs
         self._limits = limits
+        self._graphs: dict[int, CudaGraph] = {}
+
+    def warm_up(self, most: int) -> None:
+        """Run batches of every size up to ``most`` without a picture, and record them. Raises RunError."""
+        self._slot.gpu.use()
+        for count in range(most, 0, -1):  # the largest sizes what grows
+            self._enqueue(count)
+            self._slot.synchronise()
+            graph = self._slot.record(lambda count=count: self._enqueue(count))  # type: ignore[misc]
+            if graph is None:
+                return
+            self._graphs[count] = graph
+        _log.debug("%s: whole batches of 1 to %d are recorded", self._slot.cuda_stream.name, most)
+
+    @property
+    def recorded(self) -> int:
+        """Batch sizes that are launched as one graph."""
+        return len(self._graphs)
 
     def close(self) -> None:
         """Give the memory back. Closing twice is safe."""
+        for graph in self._graphs.values():
+            graph.close()
+        self._graphs.clear()
         self._postprocess.close()
         self._preprocess.close()
 
@@ -57,19 +86,24 @@ class DeviceInferStep(SlotStep):
     def _work(self, batch: Batch) -> None:
         begun = monotonic()
         ready = self._prepare(batch)
-        if not ready:
-            return
         count, prepared = len(ready), monotonic()
         try:
+            if not ready:
+                self._slot.synchronise()
+                return
             with self._pace.run(batch.taken_at):
-                self._preprocess.enqueue(count)
-                self._postprocess.enqueue(self._slot.enqueue(count), count)
+                graph = self._graphs.get(count)
+                if graph is None:
+                    self._enqueue(count)
+                else:
+                    graph.launch()
                 self._slot.synchronise()
         except Exception as error:
             # What was enqueued may still read the frames: they must not go before it is through.
             with suppress(RunError):
                 self._slot.synchronise()
-            batch.failed.extend(FailedFrame(frame, "infer", str(error)) for frame in ready)
+            self._lost = self._slot.cuda_stream.lost()
+            batch.failed.extend(FailedFrame(frame, "infer", str(self._lost or error)) for frame in ready)
             return
         ended = monotonic()
         self._runs.add(prepared, ended)
@@ -82,6 +116,10 @@ class DeviceInferStep(SlotStep):
                 batch.inferred.append(InferredFrame(frame, found, *times))
             else:
                 batch.failed.append(FailedFrame(frame, "postprocess", str(found)))
+
+    def _enqueue(self, count: int) -> None:
+        self._preprocess.enqueue(count)
+        self._postprocess.enqueue(self._slot.enqueue(count), count)
 
     def _prepare(self, batch: Batch) -> list[Frame]:
         ready: list[Frame] = []

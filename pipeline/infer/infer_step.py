@@ -7,6 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from engines.errors import DeviceLostError
 from engines.runtime import Slot, Tensors
 from pipeline.clock import monotonic
 from pipeline.detections import ScoreLimits
@@ -36,6 +37,7 @@ class SlotStep(ABC):
         self._pace = pace
         self._failures = 0
         self._has_worked = False
+        self._lost: DeviceLostError | None = None
 
     def run(
         self,
@@ -46,7 +48,7 @@ class SlotStep(ABC):
         most: int | None = None,
         retired: threading.Event | None = None,
     ) -> None:
-        """Take batches and hand them on until none will come, or ``retired`` is set.
+        """Take batches and hand them on until none will come, or ``retired`` is set. Raises DeviceLostError.
 
         ``taken`` hears of every frame that leaves its queue; ``most``: frames of a batch, as in ``Batcher.take``.
         """
@@ -60,6 +62,8 @@ class SlotStep(ABC):
                 for frame in (*batch.passing, *batch.frames):
                     taken(frame)
                 in_order.put(self(batch) if batch.frames else batch)
+                if self._lost is not None:
+                    raise self._lost
         finally:
             in_order.leave()
 
@@ -148,6 +152,7 @@ class InferStep(SlotStep):
             with self._pace.run(batch.taken_at):
                 outputs = self._slot.run(len(ready))
         except Exception as error:
+            self._lost = error if isinstance(error, DeviceLostError) else None
             batch.failed.extend(FailedFrame(frame, "infer", str(error)) for frame, _, _ in ready)
             return
         ended = monotonic()

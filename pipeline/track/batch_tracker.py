@@ -254,14 +254,13 @@ class BaseTracker:
         rows = np.full(len(told), -1, np.int32)
         if len(found):
             rows = np.where(seen[told], found.rows[took[told]], -1).astype(np.int32)
-        told_state = state.take(told, axis=1)
-        xyxy = report_boxes(boxes.take(told, axis=1))
+        boxes_told = report_boxes(boxes.take(told, axis=1))
+        whole = _tracks(state.take(told, axis=1), boxes_told, _of(now, told), states, rows)
         if streams.of_column is None:
-            return [_tracks(told_state, xyxy, times[0], states, rows)]
+            return [whole]
         results, start = [], 0
-        for count, time in zip(streams.take(told).counts, times, strict=True):
-            part = slice(start, start + count)
-            results.append(_tracks(told_state[:, part], xyxy[part], time, states[part], rows[part]))
+        for count in streams.take(told).counts:
+            results.append(whole.take(slice(start, start + count)))
             start += count
         return results
 
@@ -270,7 +269,7 @@ def _of(per_column: Floats | float, columns: Index) -> Floats | float:
     return per_column if isinstance(per_column, float) else per_column[columns]
 
 
-def _tracks(state: Floats, xyxy: FloatArray, now: float, states: NDArray[np.uint8], rows: IntArray) -> Tracks:
+def _tracks(state: Floats, xyxy: FloatArray, now: Floats | float, states: NDArray[np.uint8], rows: IntArray) -> Tracks:
     return Tracks(
         xyxy=xyxy,
         scores=state[SCORE].astype(np.float32),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Final, Protocol, runtime_checkable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, Final, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +49,17 @@ class Tracks:
     def __len__(self) -> int:
         return len(self.track_ids)
 
-    def take(self, which: NDArray[np.bool_]) -> Tracks:
-        """Return the tracks where ``which [T]`` is true."""
-        return Tracks(*(getattr(self, field.name)[which] for field in fields(self)))
+    def take(self, which: NDArray[np.bool_] | slice) -> Tracks:
+        """Return the tracks where ``which [T]`` is true, or a run of them as a view."""
+        return Tracks(
+            self.xyxy[which],
+            self.scores[which],
+            self.class_ids[which],
+            self.track_ids[which],
+            self.ages_seconds[which],
+            self.states[which],
+            self.detection_index[which],
+        )
 
 
 class Tracker(Protocol):
@@ -81,7 +90,6 @@ class Tracker(Protocol):
         """Start a new epoch: no identity from before returns, and time may start anywhere."""
 
 
-@runtime_checkable
 class BatchedTracker(Tracker, Protocol):
     """A tracker whose streams can be updated together, for the price of little more than one."""
 
@@ -139,17 +147,23 @@ def update_many(
         raise ValueError("a tracker is named twice; update its frames one after the other")
     groups: dict[object, list[int]] = {}
     for index, tracker in enumerate(trackers):
-        key = tracker.batch_key() if isinstance(tracker, BatchedTracker) else index
+        key = cast(BatchedTracker, tracker).batch_key() if _can_batch(type(tracker)) else index
         groups.setdefault(key, []).append(index)
     results: list[Tracks | None] = [None] * len(trackers)
     for members in groups.values():
         first, frames = trackers[members[0]], [detections[index] for index in members]
-        if len(members) > 1 and isinstance(first, BatchedTracker):
+        if len(members) > 1:
             times = [times_seconds[index] for index in members]
-            updated = first.update_batch([trackers[index] for index in members], frames, times)
+            updated = cast(BatchedTracker, first).update_batch([trackers[index] for index in members], frames, times)
         else:
             frame = frames[0]
             updated = [first.update(frame.xyxy, frame.scores, frame.class_ids, times_seconds[members[0]])]
         for index, tracks in zip(members, updated, strict=True):
             results[index] = tracks
     return [tracks for tracks in results if tracks is not None]
+
+
+@cache
+def _can_batch(kind: type[Tracker]) -> bool:
+    """Whether such trackers are ``BatchedTracker``s. Asking ``isinstance`` of a protocol costs as much as tracking."""
+    return hasattr(kind, "update_batch")

@@ -36,7 +36,7 @@ def steps_of(model, name, plans):
     spec = read_model_spec(model)
     runtime = open_runtime(name, model, spec, RuntimeOptions(max_batch=MOST, plans=plans))
     limits = ScoreLimits(0.25, 0.25)
-    busy, pace = BusyClock(), RunPace(just_in_time=False)
+    busy, pace = BusyClock(), RunPace(just_in_time=lambda: False)
     steps = [
         open_step(spec, slot, PostprocessSection(), busy, busy, pace, lambda stream_id: limits)
         for slot in runtime.slots
@@ -83,7 +83,7 @@ def test_a_lost_gpu_ends_the_slot_after_its_frames_were_handed_on():
         def leave(self):
             handed_on.append("left")
 
-    pace = RunPace(just_in_time=False)
+    pace = RunPace(just_in_time=lambda: False)
     step = InferStep(LostSlot(), lambda frame, row: None, None, BusyClock(), BusyClock(), pace)
     with pytest.raises(DeviceLostError, match="ECC"):
         step.run(Batches(), InOrder(), lambda frame: None)

@@ -99,12 +99,14 @@ class BusyClock:
             return
         start = max(start, end - self._window)
         # Work is booked into the sub-windows it really took place in, or a long inference would seem to be a burst.
+        number = int(start // part)
         while start < end:
-            until = min(end, (start // part + 1) * part)
-            if until <= start:
-                break
-            ring.slot(start).seconds += until - start
-            start = until
+            number += 1
+            # By its middle: where a length is no sum of powers of two, an edge may come out on either side.
+            until = min(end, number * part)
+            if until > start:
+                ring.slot((start + until) / 2).seconds += until - start
+                start = until
 
 
 class _Working:

@@ -29,6 +29,16 @@ def test_pool_is_busy_only_when_all_its_workers_are():
     assert busy.utilisation(10.0) == approx(0.25, abs=0.02)
 
 
+@mark.parametrize("window_seconds", [0.7, 2.0, 3.0, 4.0, 5.0, 6.0])
+@mark.parametrize("run_seconds", [0.013, 0.12, 0.35])
+def test_no_work_is_lost_at_the_edges_of_sub_windows_of_any_length(window_seconds, run_seconds):
+    busy, at = BusyClock(window_seconds, workers=2), 1000.0
+    for _ in range(400):
+        at += run_seconds / 2
+        busy.add(at - run_seconds, at)  # two workers, always at it
+    assert busy.utilisation(at) == approx(1.0, abs=0.02 + run_seconds / window_seconds / 2)
+
+
 def test_work_that_has_not_ended_counts():
     now = [50.0]
     busy = BusyClock(5.0, clock=lambda: now[0])

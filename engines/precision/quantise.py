@@ -1,8 +1,10 @@
 """Q/DQ nodes around the layers that gain from eight bits, in the two spellings that the runtimes want.
 
-- *symmetric*: int8 with zero point 0, on the inputs and weights of convolutions only. TensorRT accepts nothing else; it
-  moves the Q nodes through activations, joins and pools by itself, and a convolution with the activation behind it
-  stays one kernel. This is what a typed int8 file holds, with the calibrated ranges beside it.
+- *symmetric*: int8 with zero point 0, on the inputs and weights of convolutions and on both sides of residual sums.
+  TensorRT accepts nothing else; a convolution with the activation behind it stays one kernel, and its result leaves in
+  eight bits. Tensors that are joined, pooled or resized into each other share one range, so that these layers only move
+  bytes: with two ranges TensorRT would convert every picture once more. This is what a typed int8 file holds, with the
+  calibrated ranges beside it.
 - *full*: uint8 with any zero point, around every layer of the body. ONNX Runtime on the CPU runs a convolution in eight
   bits only where its result is quantised as well, and its kernels (VNNI, AMX) are made for uint8 times int8: given the
   symmetric spelling it multiplies in float32, at half the pace of the fp32 model. ``for_cpu`` makes it from the typed
@@ -28,16 +30,48 @@ _BODY_OPS = frozenset(
     {"Add", "AveragePool", "Clip", "Concat", "Conv", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Mul", "Relu"}
     | {"Resize", "Sigmoid", "Split"}
 )
+_MOVING_OPS = frozenset({"Concat", "MaxPool", "Resize", "Slice", "Split"})
+"""What only moves values about, or picks some of them."""
 
 
 def quantised(model: Any, ranges: Ranges, stay_float: Set[str]) -> Any:
     """Return ``model`` (an onnx.ModelProto) in the symmetric spelling, but for the nodes named in ``stay_float``."""
-    typed = _with_pairs(model, ranges, stay_float, "symmetric")
+    held = stay_float | {
+        node.name for node in model.graph.node if node.op_type == "Add" and not _sums_maps(model, node)
+    }
+    typed = _with_pairs(model, shared_ranges(model.graph, ranges), held, "symmetric")
     stated = {entry.key: entry.value for entry in model.metadata_props}
     stated[_RANGES_KEY] = json.dumps({name: [float(f"{end:.7g}") for end in ends] for name, ends in ranges.items()})
     stated[_FLOAT_KEY] = json.dumps(sorted(stay_float))
     onnx.helper.set_model_props(typed, stated)
     return typed
+
+
+def shared_ranges(graph: Any, ranges: Ranges) -> Ranges:
+    """Return ``ranges`` where tensors that are only moved into each other have the widest of theirs."""
+    leader: dict[str, str] = {}
+
+    def lead(name: str) -> str:
+        while leader.setdefault(name, name) != name:
+            name = leader[name]
+        return name
+
+    for node in graph.node:
+        if node.op_type in _MOVING_OPS:
+            names = [name for name in (*node.input, *node.output) if name in ranges]
+            for name in names[1:]:
+                leader[lead(name)] = lead(names[0])
+    widest: dict[str, tuple[float, float]] = {}
+    for name, (low, high) in ranges.items():
+        before = widest.get(lead(name), (low, high))
+        widest[lead(name)] = (min(low, before[0]), max(high, before[1]))
+    return {name: widest[lead(name)] for name in ranges}
+
+
+def _sums_maps(model: Any, node: Any) -> bool:
+    """Whether an addition joins two activations; one with a constant is part of what makes a tensor."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return not constants.intersection(node.input)
 
 
 def is_symmetric(model: Any) -> bool:
@@ -102,7 +136,7 @@ def _with_pairs(model: Any, ranges: Ranges, stay_float: Set[str], spelling: Lite
         TensorsData(CalibrationMethod.MinMax, pairs),
         [],
         list(stay_float),
-        ["Conv"] if symmetric else sorted(_BODY_OPS),
+        ["Add", "Conv"] if symmetric else sorted(_BODY_OPS),
         options,
     )
     quantizer.quantize_model()

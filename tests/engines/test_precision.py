@@ -23,6 +23,7 @@ from engines.runtime import RuntimeOptions
 from tests.helpers.conv_onnx import SIZE, conv_detector
 from tests.helpers.family_onnx import LAYOUTS, planted_family
 from tests.helpers.tiny_onnx import PlantedBox
+from tests.helpers.yolo_onnx import yolo_detector
 
 OUTER = {"first", "head8", "head16", "head32"}
 INNER = {"depthwise", "wide", "neck8", "down16", "neck16", "down32", "neck32"}
@@ -136,6 +137,31 @@ def test_int8_is_what_tensorrt_takes(model):
     wide = next(node for node in eight.graph.node if node.name == "wide")
     assert constants[makers[wide.input[1]].input[1]].shape == (32,)
     onnx.checker.check_model(eight, full_check=True)
+
+
+def test_joined_and_summed_tensors_meet_in_eight_bits_of_one_scale(tmp_path):
+    """So that TensorRT runs joins, pools and sums in eight bits too, without converting pictures in between."""
+    whole = yolo_detector(tmp_path / "tiny.onnx", width=0.0625, size=(96, 64))
+    frames = calibration(tensors=[np.random.default_rng(0).random((1, 3, 64, 96), np.float32)])
+    eight = onnx.load(str(typed(whole, "int8", frames)))
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in eight.graph.initializer}
+    makers = {name: node for node in eight.graph.node for name in node.output}
+    quantised = {
+        node.input[0]: constants[node.input[1]] for node in eight.graph.node if node.op_type == "QuantizeLinear"
+    }
+
+    def scale_of(name: str) -> float | None:
+        maker = makers.get(name)
+        return float(constants[maker.input[1]]) if maker is not None and maker.op_type == "DequantizeLinear" else None
+
+    joins = [node for node in eight.graph.node if node.op_type == "Concat" and node.output[0] in quantised]
+    assert len(joins) > 10
+    for join in joins:
+        scales = {scale_of(name) for name in join.input} - {None}
+        assert scales <= {float(quantised[join.output[0]])}
+    sums = [node for node in eight.graph.node if node.op_type == "Add" and node.output[0] in quantised]
+    assert len(sums) == 6  # of the shortcuts of four blocks
+    assert all(scale_of(name) for node in sums for name in node.input)
 
 
 def test_both_spellings_hold_the_same_network(model, tmp_path):

@@ -7,16 +7,18 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from pipeline.before_decode import BeforeDecode
 from pipeline.bounded_queue import BoundedQueue
 from pipeline.clock import monotonic
 from pipeline.decode.decoder import CorruptPacketError, Decoder, Picture
 from pipeline.errors import Cause, SourceError
 from pipeline.frame import Frame, Packet, StreamInfo, size_of
+from pipeline.infer.outlook import Outlook
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.picture_watch import PictureWatch, sample_of
-from pipeline.rate_limit import RateLimit
 from pipeline.source.source import Source
+from pipeline.thinning import Thinning
 
 _SMALLEST_STEP_SECONDS = 0.001
 # Pictures out of order differ by a few frames; a clock that is further back has begun again.
@@ -42,8 +44,10 @@ class StreamContext:
     busy: BusyClock
     """The stream's share of decode's work."""
     limits: CaptureLimits
-    rate: RateLimit = field(default_factory=RateLimit)
+    thinning: Thinning = field(default_factory=Thinning)
     """What of the stream goes on at all."""
+    outlook: Outlook = field(default_factory=Outlook)
+    """What will be taken of its queue."""
     stopping: threading.Event = field(default_factory=threading.Event)
     frame_indices: Iterator[int] = field(default_factory=itertools.count)
     """Counts the stream's frames over all epochs."""
@@ -74,6 +78,9 @@ class Capture:
         self._decoder = decoder
         self._on_first_picture = on_first_picture
         self._watch = PictureWatch() if info.live else None
+        self._before = BeforeDecode(info, context.queue, context.thinning, context.outlook, self._watch)
+        self._decoding = False  # the last packet that was decoded made a picture
+        context.thinning.begin()
         self._held = 0  # packets inside the decoder that have not come out as pictures
         self._begun = False
         self._offset: float | None = None  # from the container's clock to ours
@@ -90,9 +97,9 @@ class Capture:
                 if packet is None:
                     self._emit(self._decoder.drain(), 0.0)
                     return
-                pictures = self._decode(packet)
+                delivers = self._take(packet)
                 now = monotonic()
-                if pictures:
+                if delivers:
                     last_picture_at = now
                 elif (
                     self._info.live
@@ -111,9 +118,19 @@ class Capture:
                     next(self._context.frame_indices)
                 self._held = 0
 
-    def _decode(self, packet: Packet) -> int:
-        """Decode one packet and queue its pictures; return how many there were."""
+    def _take(self, packet: Packet) -> bool:
+        """Account for one packet, and decode it if it must be; return whether the stream delivers pictures."""
         self._meter.arrived(packet.received_at)
+        reason = self._before.leave_out(packet, decoding=self._decoding)
+        if reason:
+            next(self._context.frame_indices)
+            self._meter.dropped("decode", "decode", reason, monotonic())
+            return True
+        self._decoding = self._decode(packet)
+        return self._decoding
+
+    def _decode(self, packet: Packet) -> bool:
+        """Decode one packet and queue its pictures; return whether there were any."""
         self._held += 1
         started = monotonic()
         try:
@@ -122,11 +139,11 @@ class Capture:
             self._held -= 1
             next(self._context.frame_indices)
             self._meter.dropped("decode", "decode", "corrupt", monotonic())
-            return 0
+            return False
         ended = monotonic()
         self._context.busy.add(started, ended)
         self._emit(pictures, ended - started)
-        return len(pictures)
+        return bool(pictures)
 
     def _emit(self, pictures: list[Picture], seconds: float) -> None:
         now = monotonic()
@@ -143,8 +160,9 @@ class Capture:
                 self._look(self._watch, picture, now)
             self._held -= 1
             self._meter.ledger.move("decode", "queue")
-            if not self._context.rate.passes(frame.captured_at):
-                self._meter.dropped("queue", "decode", "rate", now)
+            reason = self._context.thinning.leave_out(frame.captured_at)
+            if reason:
+                self._meter.dropped("queue", "decode", reason, now)
                 continue
             for evicted in self._context.queue.put(frame, self._stopping):
                 reason = "stopped" if evicted is frame else "queue_full"

@@ -45,7 +45,9 @@ class StreamPlan:
     terms: Terms
     """How much inference it asks for, and what it may ask for under overload."""
     max_fps: float | None
-    """Frames a second that go on after decoding, at most; None: all."""
+    """Frames a second that go on to the model, at most; None: all."""
+    every: int
+    """Of those, one in so many goes on; a stream that is tracked leaves frames out later, by its ``terms``."""
     score_threshold: float
     section: StreamSection
     """As it was configured."""
@@ -82,6 +84,7 @@ def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
         tracker=_set(settled.tracker),
         terms=_terms(settled, live),
         max_fps=section.max_fps,
+        every=1 if _carries(settled) else _set(settled.every),
         score_threshold=_set(settled.score_threshold),
         section=section,
         settled=settled,
@@ -119,7 +122,11 @@ def _terms(settled: StreamSection, live: bool) -> Terms:
         deadline_seconds=settled.deadline if live else None,  # a file waits for us: nothing of it is ever too late
         weight=_set(settled.weight) * (1.0 if live else _PATIENT_SHARE),
         min_fps=_set(settled.min_fps),
-        every=_set(settled.every),
+        every=_set(settled.every) if _carries(settled) else 1,
         adapt=live and settled.adapt == "stride",
-        carries=settled.tracker != "off",
+        carries=_carries(settled),
     )
+
+
+def _carries(settled: StreamSection) -> bool:
+    return settled.tracker != "off"

@@ -15,6 +15,7 @@ from pipeline.config.sections import MOST_STREAMS, Config, StreamSection
 from pipeline.decode.nvdec import Nvdec
 from pipeline.errors import StageError, StreamError
 from pipeline.infer.batcher import Batcher
+from pipeline.infer.outlook import Outlook
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.settings import KeepupSettings
@@ -116,7 +117,7 @@ class Streams(Mapping[str, StreamSupervisor]):
             entry = self._entry(stream_id)
             stream = entry.stream
             stream.plan = plan
-            stream.rate.max_fps = plan.max_fps
+            stream.thinning.max_fps, stream.thinning.every = plan.max_fps, plan.every
             stream.meter.judge_by(self._settings(plan))
             self._batcher.change_terms(stream.queue, plan.terms)
             self._track.change_threshold(stream_id, plan.score_threshold)
@@ -170,8 +171,9 @@ class Streams(Mapping[str, StreamSupervisor]):
         entry.gone.set()
 
     def _open(self, plan: StreamPlan) -> None:
+        outlook = Outlook()
         try:
-            queue = self._batcher.add_stream(capacity=plan.queue_frames, policy=plan.policy, terms=plan.terms)
+            queue = self._batcher.add_stream(plan.queue_frames, plan.policy, plan.terms, outlook)
         except StageError as error:
             raise StreamError(f"{error}.") from None
         meter = StreamMeter(plan.stream_id, self._settings(plan), live=plan.live)
@@ -182,6 +184,7 @@ class Streams(Mapping[str, StreamSupervisor]):
             BusyClock(self._config.keepup.window),
             on_failure=self._on_failure,
             history=self._histories.setdefault(plan.stream_id, History()),
+            outlook=outlook,
             nvdec=self._nvdec,
         )
         self._track.add(plan.stream_id, plan.tracker, plan.score_threshold, self._config.track.new_track_score)
@@ -205,7 +208,7 @@ class Streams(Mapping[str, StreamSupervisor]):
         return stream
 
     def _settings(self, plan: StreamPlan) -> KeepupSettings:
-        return KeepupSettings.from_section(self._config.keepup, plan.terms.deadline_seconds, plan.terms.every)
+        return KeepupSettings.from_section(self._config.keepup, plan.terms.deadline_seconds, plan.settled.every or 1)
 
 
 def _is_empty(stream: StreamSupervisor) -> bool:

@@ -17,13 +17,14 @@ from pipeline.decode.gpu_first import GpuFirst
 from pipeline.decode.nvdec import Nvdec
 from pipeline.errors import Cause, SourceError
 from pipeline.frame import Frame, StreamInfo
+from pipeline.infer.outlook import Outlook
 from pipeline.keep_trying import KeepTrying
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
 from pipeline.plan import StreamPlan
-from pipeline.rate_limit import RateLimit
 from pipeline.source.source import Source, open_source
 from pipeline.stage import StageThread
+from pipeline.thinning import Thinning
 
 _LIVE_LONG_ENOUGH_SECONDS = 10.0
 """A connection that held this long starts the ladder anew; a shorter one is flapping."""
@@ -53,9 +54,11 @@ class StreamSupervisor(StageThread):
         *,
         on_failure: Callable[[BaseException], None],
         history: History | None = None,
+        outlook: Outlook | None = None,
         nvdec: Nvdec | None = None,
     ) -> None:
         """``history``: what a stream of that name left behind; epochs and frame numbers go on from there.
+        ``outlook``: what the batcher tells of ``queue``.
 
         ``nvdec`` decodes on the GPU what it takes; None decodes in software.
         """
@@ -65,9 +68,16 @@ class StreamSupervisor(StageThread):
         self.busy = busy
         self.meter = meter
         self.history = history or History()
-        self.rate = RateLimit(plan.max_fps)
+        self.thinning = Thinning(plan.max_fps, plan.every)
         self._context = StreamContext(
-            plan.stream_id, queue, meter, busy, plan.limits, self.rate, frame_indices=self.history.frame_indices
+            plan.stream_id,
+            queue,
+            meter,
+            busy,
+            plan.limits,
+            self.thinning,
+            outlook or Outlook(),
+            frame_indices=self.history.frame_indices,
         )
         self._stopping = self._context.stopping  # ends the present connection, whatever comes after it
         self._wish: Wish = "play"

@@ -10,6 +10,7 @@ from pipeline.clock import monotonic
 from pipeline.errors import StageError
 from pipeline.frame import Frame
 from pipeline.infer.batch import Batch
+from pipeline.infer.outlook import Outlook
 from pipeline.infer.terms import Terms, TimeToPublish
 from pipeline.infer.waiting import Waiting
 
@@ -52,16 +53,19 @@ class Batcher:
         self._closed = False
         self._ended = False
 
-    def add_stream(self, *, capacity: int, policy: Policy, terms: Terms | None = None) -> BoundedQueue[Frame]:
+    def add_stream(
+        self, capacity: int, policy: Policy, terms: Terms | None = None, outlook: Outlook | None = None
+    ) -> BoundedQueue[Frame]:
         """Return the queue that this stream's frames go into. Closing the queue ends the stream's part.
 
+        ``outlook``: what the stream's own thread is to know of what is taken.
         Raises StageError when it is too late: everything has been taken, and ``take`` said so.
         """
         queue: BoundedQueue[Frame] = BoundedQueue(capacity, policy, lock=self._lock, filled=self._filled)
         with self._lock:
             if self._ended:
                 raise StageError("all streams have ended, and no further one can be taken", stage="infer")
-            self._streams.append(Waiting(queue, terms or Terms(), self.time_to_publish))
+            self._streams.append(Waiting(queue, terms or Terms(), self.time_to_publish, outlook))
         return queue
 
     def change_terms(self, queue: BoundedQueue[Frame], terms: Terms) -> None:

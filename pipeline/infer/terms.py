@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.estimate import Estimate
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -16,7 +18,7 @@ class Terms:
     min_fps: float = 0.0
     """Frames a second that it gets before anything is shared out by weight."""
     every: int = 1
-    """The model sees every n-th frame."""
+    """The model sees every n-th frame of the queue."""
     adapt: bool = False
     """Whether it sees fewer while it cannot keep up, instead of frames being lost."""
     carries: bool = False
@@ -37,27 +39,21 @@ class TimeToPublish:
     """
 
     def __init__(self) -> None:
-        self._mean = self._deviation = 0.0
+        self._seconds = Estimate()
         self._learned_at = float("-inf")
 
     def report(self, seconds: float, now: float) -> None:
         """One batch took so long; ``now`` is the monotonic clock."""
-        if self._learned_at == float("-inf"):
-            self._mean = seconds
-        else:
-            off = seconds - self._mean
-            self._mean += _NEW_SHARE * off
-            self._deviation += _NEW_SHARE * (abs(off) - self._deviation)
+        self._seconds.learn(seconds)
         self._learned_at = now
 
     def expected(self, now: float) -> float:
         """Return the seconds that a frame taken at ``now`` will likely need; 0 before anything is known."""
         silence = now - self._learned_at - _FRESH_SECONDS
-        seconds: float = self._mean + self._deviation
+        seconds = (self._seconds.mean or 0.0) + self._seconds.deviation
         if silence > 0:
-            seconds *= 0.5**silence
+            seconds *= float(0.5**silence)
         return seconds
 
 
-_NEW_SHARE = 0.15
 _FRESH_SECONDS = 0.5

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.bounded_queue import BoundedQueue
 from pipeline.frame import Frame
+from pipeline.infer.outlook import SHEDDING_SECONDS, Outlook
 from pipeline.infer.stride import Stride
 from pipeline.infer.terms import Terms, TimeToPublish
 
@@ -27,7 +28,6 @@ class Popped:
 
 
 _PATIENCE_SECONDS = 0.25
-_SHEDDING_SECONDS = 1.0
 _CREDIT_FRAMES = 2.0
 _OWED_SECONDS = 1.0
 
@@ -45,7 +45,7 @@ class Waiting:
     """
 
     __slots__ = (
-        "_shed_until",
+        "_outlook",
         "_standing_since",
         "_stride",
         "_to_publish",
@@ -56,7 +56,9 @@ class Waiting:
         "turn",
     )
 
-    def __init__(self, queue: BoundedQueue[Frame], terms: Terms, to_publish: TimeToPublish) -> None:
+    def __init__(
+        self, queue: BoundedQueue[Frame], terms: Terms, to_publish: TimeToPublish, outlook: Outlook | None = None
+    ) -> None:
         self.queue = queue
         self.items = queue.items
         self.terms = terms
@@ -66,7 +68,8 @@ class Waiting:
         self._stride = Stride()
         self._to_publish = to_publish
         self._standing_since: float | None = None
-        self._shed_until = 0.0
+        self._outlook = outlook or Outlook()
+        self._outlook.reason = _overtaken(terms)
 
     def change_terms(self, terms: Terms, now: float) -> None:
         """Have other terms from ``now`` on."""
@@ -75,6 +78,7 @@ class Waiting:
         elif self.due_at == float("inf"):
             self.due_at = now
         self.terms = terms
+        self._outlook.reason = _overtaken(terms)
 
     @staticmethod
     def next_of(streams: Sequence[Waiting], now: float) -> Waiting | None:
@@ -106,9 +110,11 @@ class Waiting:
             elif not sheds or not len(queue):
                 stride.inferred(frame.epoch, frame.received_at)
                 popped.frame = frame
+                if live:
+                    self._outlook.taken(now)
                 break
             else:  # a fresher one waits behind it
-                self._shed_until = now + _SHEDDING_SECONDS
+                self._outlook.shedding_until = now + SHEDDING_SECONDS
                 if stride.may_pass(terms, frame.received_at):
                     self._pass(frame, popped)
                 else:
@@ -149,4 +155,11 @@ class Waiting:
         elif self._standing_since is None:
             self._standing_since = now
         standing = self._standing_since is not None and now - self._standing_since > _PATIENCE_SECONDS
-        return standing or now < self._shed_until
+        return standing or now < self._outlook.shedding_until
+
+
+def _overtaken(terms: Terms) -> str:
+    """Return what a frame is dropped for when a fresher one overtakes it; empty where it may be carried instead."""
+    if terms.carries and (terms.adapt or terms.every > 1):
+        return ""
+    return "stride" if terms.adapt else "stale"

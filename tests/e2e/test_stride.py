@@ -49,7 +49,7 @@ def test_without_a_tracker_the_stride_drops_and_says_so(models, boxes, tmp_path)
     config.write_text(f"streams: [{{id: a, url: {boxes}}}]\ninfer: {{model: {models / 'colours.onnx'}, every: 4}}\n")
     (stream,) = run_with_summary(config)["streams"]
     assert stream["published"] == len(range(0, FRAMES, 4))
-    assert stream["dropped"] == {"infer": {"stride": FRAMES - stream["published"]}}
+    assert stream["dropped"] == {"decode": {"stride": FRAMES - stream["published"]}}
     assert balanced(stream)
     assert stream["verdict"] == "keeping_up"
 

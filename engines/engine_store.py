@@ -16,14 +16,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from engines.cache_folder import cache_folder
-from engines.errors import PlanError
+from engines.errors import PlanError, RunError
 from engines.plan_key import PlanKey
 
 _MANIFEST, _PLAN = ".json", ".plan"
 _FORMAT = 1
+_LOOK_EVERY_SECONDS = 0.1
+"""How often a process that waits for another's build looks whether it is done."""
 
 
 @dataclass(frozen=True)
@@ -105,17 +107,24 @@ class EngineStore:
         return _read_manifest(self.folder / f"{key.digest}{_MANIFEST}")
 
     def find_or_build(
-        self, key: PlanKey, model_name: str, build: Callable[[], bytes], *, rebuild: bool = False
+        self,
+        key: PlanKey,
+        model_name: str,
+        build: Callable[[], bytes],
+        *,
+        rebuild: bool = False,
+        give_up: Callable[[], bool] = lambda: False,
     ) -> StoredPlan:
         """Return the plan for ``key``, built by ``build`` where there is none.
 
-        Of several processes (or threads) that ask at the same time one builds, and the others wait for it.
+        Of several processes (or threads) that ask at the same time one builds, and the others wait for it; ``give_up``
+        ends the wait with RunError.
         """
         found = None if rebuild else self._usable(key)
         if found is not None:
             return found
         asked_at = time.time()
-        with self._locked(key.digest):
+        with self._locked(key.digest, give_up):
             found = self._usable(key)
             if found is not None and not (rebuild and found.built_at < asked_at):
                 return found
@@ -185,11 +194,22 @@ class EngineStore:
         return None
 
     @contextlib.contextmanager
-    def _locked(self, digest: str) -> Iterator[None]:
+    def _locked(self, digest: str, give_up: Callable[[], bool]) -> Iterator[None]:
         """Hold the lock of one key; the system gives it back even if this process dies."""
         with (self.folder / f"{digest}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while not _got(file):
+                if give_up():
+                    raise RunError(f"plan {digest}: waiting for another process that builds it was cancelled.")
+                time.sleep(_LOOK_EVERY_SECONDS)
             yield
+
+
+def _got(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _read_manifest(path: Path) -> StoredPlan:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
+
+from engines.build_process import BuildTask, build_in_process
 from engines.device import Gpu, open_gpu
 from engines.engine_store import EngineStore, StoredPlan
-from engines.errors import ModelError, PlanMissingError, RuntimeMissingError
+from engines.errors import ModelError, PlanMissingError, RunError, RuntimeMissingError
 from engines.model_spec import ModelSpec
 from engines.plan_key import PlanKey, gpu_identity
 from engines.precision.kept import kept_model, model_digest
 from engines.precision.typed_model import RECIPE
 from engines.runtime import RuntimeOptions
 from engines.shape_profile import DEFAULT_MAX_BATCH, ShapeProfile
-from engines.trt.builder import build_plan
 from engines.trt.library import TrtLibrary, find_library
+from engines.trt.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,14 @@ class PlanBuilder:
                 f"{self.library.flavour} {self.library.version} here can run plans, but not build them, and there is "
                 f"no plan for {self.spec.name}. Build it where the whole library is, for the same GPU."
             )
-        return self.store.find_or_build(self.key, self.spec.name, self._build, rebuild=rebuild)
+        progress = self.options.plans.progress
+        return self.store.find_or_build(
+            self.key,
+            self.spec.name,
+            self._build,
+            rebuild=rebuild,
+            give_up=lambda: progress is not None and progress.cancelled,
+        )
 
     def require(self) -> StoredPlan:
         """Return the plan. Raises PlanMissingError where there is none and none may be built now."""
@@ -96,22 +108,24 @@ class PlanBuilder:
         return found
 
     def _build(self) -> bytes:
-        if self.gpu is not None:
-            self.gpu.use()
         timings = f"{self.library.flavour}-{self.library.version}-{self.key.gpu}"
         options = self.options
         typed = self.model
         if options.precision is not None:
-            typed = kept_model(self.model, self.spec, options.precision, options.calibration)
-        plan, measured = build_plan(
-            self.library,
+            calibration, progress = options.calibration, options.plans.progress
+            if calibration is not None and progress is not None:
+                calibration = replace(calibration, tensors=_UntilCancelled(calibration.tensors, progress))
+            typed = kept_model(self.model, self.spec, options.precision, calibration)
+        task = BuildTask(
+            self.library.flavour,
+            None if self.gpu is None else self.gpu.index,
             typed,
             self.spec,
             self.key.shapes,
             options.plans.build,
-            timing_cache=self.store.read_timing_cache(timings),
-            progress=options.plans.progress,
+            self.store.read_timing_cache(timings),
         )
+        plan, measured = build_in_process(task, options.plans.progress)
         self.store.write_timing_cache(timings, measured)
         return plan
 
@@ -130,6 +144,20 @@ def plan_shapes(spec: ModelSpec, options: RuntimeOptions) -> ShapeProfile:
     if wanted is not None and wanted > stated.max_batch:
         raise ModelError(f"batch_size {wanted} is more than the {stated.max_batch} that the plan is built for.")
     return stated
+
+
+@dataclass(frozen=True)
+class _UntilCancelled:
+    """Calibration pictures that end with RunError once the build is cancelled."""
+
+    pictures: Iterable[NDArray[Any]]
+    progress: Progress
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        for picture in self.pictures:
+            if self.progress.cancelled:
+                raise RunError("building was cancelled while it was calibrated.")
+            yield picture
 
 
 def _calibration_digest(options: RuntimeOptions) -> str:

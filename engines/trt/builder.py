@@ -168,12 +168,12 @@ def _build_failed(
     words = library.complaint()
     if looks_like_no_memory(words):
         return DeviceMemoryError(
-            f"model {spec.name}: memory ran out while building for batches {shapes}: {words}. {_smaller(shapes)}"
+            f"model {spec.name}: memory ran out while building for batches {shapes}: {words}. {smaller_batch(shapes)}"
         )
     return ModelError(f"model {spec.name}: {library.flavour} {library.version} cannot build it: {words}.")
 
 
-def _smaller(shapes: ShapeProfile) -> str:
+def smaller_batch(shapes: ShapeProfile) -> str:
     """Say which batch to try: memory grows with the batch, and weights are small beside it."""
     if shapes.max_batch == 1:
         return "Already batch 1: free GPU memory, or take a smaller model or input size."

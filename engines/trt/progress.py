@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 OnProgress = Callable[[float, str], None]
@@ -18,14 +19,39 @@ class Progress:
 
     def __init__(self, tell: OnProgress) -> None:
         self._tell = tell
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # whoever is told may cancel
         self._phases: dict[str, tuple[str | None, int, int]] = {}  # phase -> parent, steps, done
         self._furthest = 0.0
+        self._kill: Callable[[], object] | None = None
         self.cancelled = False
 
     def cancel(self) -> None:
-        """End the build at its next step."""
-        self.cancelled = True
+        """End the build: at once where ``killing`` says how, else at its next step."""
+        with self._lock:
+            self.cancelled = True
+            kill = self._kill
+        if kill is not None:
+            kill()
+
+    @contextmanager
+    def killing(self, kill: Callable[[], object]) -> Iterator[None]:
+        """Meanwhile ``kill`` ends the build at once; it is called now where the build was cancelled before."""
+        with self._lock:
+            self._kill = kill
+            cancelled = self.cancelled
+        try:
+            if cancelled:
+                kill()
+            yield
+        finally:
+            with self._lock:
+                self._kill = None
+
+    def reached(self, share: float, phase: str) -> None:
+        """Somebody else, who follows the phases, says how far it is."""
+        with self._lock:
+            self._furthest = max(self._furthest, share)
+            self._tell(self._furthest, phase)
 
     def begin(self, phase: str, parent: str | None, steps: int) -> None:
         """A phase of so many steps begins inside ``parent``."""

@@ -39,12 +39,15 @@ class Upgrade:
         self._thread.start()
 
     def close(self) -> None:
-        """End the build where the library can be asked to."""
+        """End the build: its process is killed. What remains, a calibration picture or opening a plan, is waited for.
+
+        So no thread is left inside a library when the interpreter ends, which would abort the process.
+        """
         self._cancelled = True
         if self._progress is not None:
             self._progress.cancel()
         if self._thread is not None:
-            self._thread.join(5.0)
+            self._thread.join()
 
     def _run(self, change_to: Callable[[Runtime], object]) -> None:
         try:

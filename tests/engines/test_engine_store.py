@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from engines.engine_store import EngineStore
-from engines.errors import PlanError
+from engines.errors import PlanError, RunError
 from engines.plan_key import PlanKey
 from engines.precision.kept import model_digest
 from engines.shape_profile import ShapeProfile
@@ -134,6 +134,15 @@ print(EngineStore(Path({str(tmp_path / "plans")!r})).find_or_build(KEY, "m", bui
     answers = [process.communicate(timeout=60)[0] for process in processes]
     assert answers == [b"b'plan'\n"] * 2
     assert (tmp_path / "built").read_text() == "built\n"
+
+
+def test_waiting_for_another_that_builds_can_be_given_up(store):
+    def build():
+        with pytest.raises(RunError, match="waiting for another process that builds it was cancelled"):
+            EngineStore(store.folder).find_or_build(KEY, "m", lambda: b"second", give_up=lambda: True)
+        return b"first"
+
+    assert store.find_or_build(KEY, "m", build).read() == b"first"
 
 
 def test_timings_are_shared_by_name(store):

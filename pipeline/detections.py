@@ -28,6 +28,10 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def best(self, count: int) -> Detections:
+        """Return the ``count`` best-scoring ones, as views."""
+        return Detections(self.xyxy[:count], self.scores[:count], self.class_ids[:count], self.truncated)
+
     @classmethod
     def empty(cls) -> Detections:
         """No objects: an explicit result, not a missing one."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engines.buffers import DeviceBuffer
 from engines.device import CudaStream, Gpu, checked, driver
+from engines.enqueue import copy_on_device, record_event, wait_for_event
 from pipeline.frame import HostPlanes, Plane, Size
 
 _MOST_SPARE = 64
@@ -50,11 +51,11 @@ class SurfacePool:
         memory = self._take(above + below)
         pointer, stream = memory.buffer.tensor.pointer, cuda_stream.handle
         if chroma == luma + above:
-            checked(driver().cuMemcpyDtoDAsync(pointer, luma, above + below, stream))
+            copy_on_device(pointer, luma, above + below, stream)
         else:
-            checked(driver().cuMemcpyDtoDAsync(pointer, luma, above, stream))
-            checked(driver().cuMemcpyDtoDAsync(pointer + above, chroma, below, stream))
-        checked(driver().cuEventRecord(memory.ready, stream))
+            copy_on_device(pointer, luma, above, stream)
+            copy_on_device(pointer + above, chroma, below, stream)
+        record_event(memory.ready_handle, stream)
         return DevicePicture(self, memory, size, chroma_size, layout, pitch)
 
     def close(self) -> None:
@@ -96,6 +97,7 @@ class _Memory:
     def __init__(self, gpu: Gpu, nbytes: int) -> None:
         self.buffer = DeviceBuffer(gpu, (nbytes,), np.uint8)
         self.ready: Any = checked(driver().cuEventCreate(driver().CUevent_flags.CU_EVENT_DISABLE_TIMING))
+        self.ready_handle = int(self.ready)
 
     def close(self) -> None:
         driver().cuEventDestroy(self.ready)
@@ -134,7 +136,7 @@ class DevicePicture:
 
     def wait_ready(self, cuda_stream: int) -> None:
         """Make ``cuda_stream`` wait until the picture is there; returns at once."""
-        checked(driver().cuStreamWaitEvent(cuda_stream, self._memory.ready, 0))
+        wait_for_event(cuda_stream, self._memory.ready_handle)
 
     def download(self) -> HostPlanes:
         """Copy the picture to the host, as planes of 8 bits. Waits for it."""

@@ -133,15 +133,18 @@ def _publishable(found: Detections, tracks: Tracks | None, score_threshold: floa
     if not len(found) or found.scores[-1] >= score_threshold:  # best score first
         return found, tracks
     stays = found.scores >= score_threshold
-    if tracks is not None:
-        vouched = tracks.detection_index[tracks.states == CONFIRMED]
-        stays[vouched[vouched >= 0]] = True
+    surely = int(np.count_nonzero(stays))
+    if tracks is None:
+        return found.best(surely), None
+    rows = tracks.detection_index
+    doubtful = rows >= surely
+    vouched = rows[doubtful & (tracks.states == CONFIRMED)]
+    if not len(vouched):  # the usual case: the best stay, whose rows stay the same
+        return found.best(surely), tracks.take(~doubtful) if doubtful.any() else tracks
+    stays[vouched] = True
     if stays.all():
         return found, tracks
     kept = Detections(found.xyxy[stays], found.scores[stays], found.class_ids[stays], found.truncated)
-    if tracks is None:
-        return kept, None
-    rows = tracks.detection_index
     told = (rows < 0) | stays[rows]
     tracks = tracks.take(told)
     moved = (np.cumsum(stays) - 1).astype(np.int32)

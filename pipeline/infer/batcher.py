@@ -12,6 +12,7 @@ from pipeline.frame import Frame
 from pipeline.infer.batch import Batch
 from pipeline.infer.outlook import Outlook
 from pipeline.infer.terms import Terms, TimeToPublish
+from pipeline.infer.turns import Turns
 from pipeline.infer.waiting import Waiting
 
 
@@ -48,7 +49,7 @@ class Batcher:
         self._filling = threading.Lock()
         self._filled = threading.Condition(self._lock)
         self._streams: list[Waiting] = []
-        self._turns = 0.0
+        self._turns = Turns()
         self._tickets = 0
         self._closed = False
         self._ended = False
@@ -131,13 +132,13 @@ class Batcher:
         Those that a stride leaves out go into ``passing``: they take no place in the batch, and are nobody's turn.
         """
         now = monotonic()
-        while len(frames) < most and (stream := Waiting.next_of(self._streams, now)) is not None:
+        while len(frames) < most and (stream := Turns.next_of(self._streams, now)) is not None:
             popped = stream.pop(now, self.max_age_seconds)
             for late, reason in popped.given_up:
                 self._on_drop(late, reason)
             passing.extend(popped.passing)
             if popped.frame is not None:
-                self._turns = stream.served(now, self._turns)
+                self._turns.served(stream, self._streams, now)
                 frames.append(popped.frame)
 
     def _more_may_come(self) -> bool:

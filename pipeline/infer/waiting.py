@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipeline.bounded_queue import BoundedQueue
@@ -28,8 +27,6 @@ class Popped:
 
 
 _PATIENCE_SECONDS = 0.25
-_CREDIT_FRAMES = 2.0
-_OWED_SECONDS = 1.0
 
 
 class Waiting:
@@ -39,9 +36,6 @@ class Waiting:
     been empty for a while is standing: the stream brings more than can be run, and whoever waits in order is late for
     ever. Then only the freshest frame is taken, until no frame had to go for a while. (The idea of controlled delay,
     CoDel, RFC 8289: judge a queue by its minimum over time, not by its length.)
-
-    ``turn`` counts the frames that the stream was given, over its weight (start-time fair queueing): whoever has the
-    lowest is next. A stream that brought nothing may catch up on two frames, not on all it never sent.
     """
 
     __slots__ = (
@@ -52,6 +46,7 @@ class Waiting:
         "due_at",
         "items",
         "queue",
+        "served_at",
         "terms",
         "turn",
     )
@@ -63,6 +58,9 @@ class Waiting:
         self.items = queue.items
         self.terms = terms
         self.turn = 0.0
+        """As ``Turns`` counts them."""
+        self.served_at = float("-inf")
+        """When the stream had its last turn, in monotonic seconds."""
         self.due_at = 0.0 if terms.min_fps else float("inf")
         """From when on (monotonic seconds) the stream has less than its ``min_fps``."""
         self._stride = Stride()
@@ -79,20 +77,6 @@ class Waiting:
             self.due_at = now
         self.terms = terms
         self._outlook.reason = _overtaken(terms)
-
-    @staticmethod
-    def next_of(streams: Sequence[Waiting], now: float) -> Waiting | None:
-        """Return the stream that is to have the next frame; None when nothing waits."""
-        chosen: Waiting | None = None
-        owed: Waiting | None = None
-        for stream in streams:
-            if not stream.items:
-                continue
-            if stream.due_at <= now and (owed is None or stream.due_at < owed.due_at):
-                owed = stream
-            if chosen is None or stream.turn < chosen.turn:
-                chosen = stream
-        return owed or chosen
 
     def pop(self, now: float, max_age_seconds: float) -> Popped:
         """Return the frame whose turn it is, and those that go before it. The queue's lock is held."""
@@ -121,17 +105,6 @@ class Waiting:
                     popped.given_up.append((frame, "stale"))
             frame = queue.pop()
         return popped
-
-    def served(self, now: float, clock: float) -> float:
-        """The stream was given a frame at ``now``, while turns stood at ``clock``. Return where they stand now."""
-        began = max(self.turn, clock - _CREDIT_FRAMES / self.terms.weight)
-        self.turn = began + 1.0 / self.terms.weight
-        if self.terms.min_fps:
-            owed = self.due_at <= now
-            self.due_at = max(self.due_at, now - _OWED_SECONDS) + 1.0 / self.terms.min_fps
-            if owed:  # out of turn: the turns of the others stand where they stood
-                return clock
-        return max(clock, began)
 
     def _pass(self, frame: Frame, popped: Popped) -> None:
         self._stride.passed()

@@ -19,6 +19,7 @@ from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.picture_watch import PictureWatch, sample_of
 from pipeline.source.source import Source
 from pipeline.thinning import Thinning
+from pipeline.timeline.timeline import Track
 
 _SMALLEST_STEP_SECONDS = 0.001
 # Pictures out of order differ by a few frames; a clock that is further back has begun again.
@@ -48,6 +49,8 @@ class StreamContext:
     """What of the stream goes on at all."""
     outlook: Outlook = field(default_factory=Outlook)
     """What will be taken of its queue."""
+    track: Track | None = None
+    """Where the timeline shows the decoder's work, if there is one."""
     stopping: threading.Event = field(default_factory=threading.Event)
     frame_indices: Iterator[int] = field(default_factory=itertools.count)
     """Counts the stream's frames over all epochs."""
@@ -153,6 +156,8 @@ class Capture:
                 self._held += 1
             self._check_size(picture)
             frame = self._frame(picture, now, seconds / len(pictures))
+            if self._context.track is not None:
+                self._context.track.span("decode", now - frame.decode_seconds, now, (frame,), "s")
             if not self.pictures:
                 self._on_first_picture()
             self.pictures += 1

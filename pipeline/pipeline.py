@@ -48,6 +48,7 @@ from pipeline.publish.tracing import open_tracing
 from pipeline.samples import find_model
 from pipeline.stage import StageThread
 from pipeline.streams import Streams
+from pipeline.timeline.timeline import Timeline
 from pipeline.track.track_step import TrackStep
 
 _log = logging.getLogger("onpace.pipeline")
@@ -58,15 +59,17 @@ _ABANDONED: list[object] = []
 class Pipeline:
     """One running pipeline. Nothing global is needed to run two side by side."""
 
-    def __init__(self, config: Config, config_file: Path | None = None) -> None:
+    def __init__(self, config: Config, config_file: Path | None = None, *, timeline: Timeline | None = None) -> None:
         """Open everything that can fail for bad input, before the first frame.
 
         ``config_file``: where ``config`` came from; ``dashboard.save`` writes changes back to it.
+        ``timeline`` shows what every thread and slot does; whoever opened it closes it.
         Raises InputError (addresses), ModelError and RuntimeMissingError (the model and what runs it).
         """
         plans = [plan_stream(section, config) for section in config.streams]
         self.config = config
         self.config_file = config_file
+        self._timeline = timeline
         self.failure: BaseException | None = None
         """What ended the pipeline early; None while it runs and after a proper end.
 
@@ -99,7 +102,7 @@ class Pipeline:
         self.dashboard.watch(self)
 
     def _wire(self, plans: Sequence[StreamPlan], runtime: Runtime) -> None:
-        keepup = self.config.keepup
+        keepup, timeline = self.config.keepup, self._timeline
         self._batcher = Batcher(
             batch_size=runtime.max_batch,
             deadline_seconds=self.config.infer.batch_deadline,
@@ -117,7 +120,7 @@ class Pipeline:
         self.times = FrameTimes()
         # source -> decode
         self.streams = Streams(
-            self.config, self._batcher, self._track, self.times, self._nvdec, on_failure=self._failed
+            self.config, self._batcher, self._track, self.times, self._nvdec, on_failure=self._failed, timeline=timeline
         )
         for section in self.config.streams:
             self.streams.add(section)
@@ -136,7 +139,10 @@ class Pipeline:
             self._taken,
             just_in_time=self.streams.all_live,
             on_failure=self._failed,
+            timeline=timeline,
         )
+        if timeline is not None:
+            timeline.watch(self.streams.waiting)
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -261,6 +267,7 @@ class Pipeline:
             status_interval_seconds=self.config.publish.status_interval,
             on_published=self.dashboard.preview.offer,
             tracing=self._tracing,
+            timeline=self._timeline,
         )
 
     def _taken(self, frame: Frame) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ from pipeline.metrics.frame_times import FrameTimes
 from pipeline.plan import StreamPlan, plan_stream
 from pipeline.publish.publish_step import Outlet
 from pipeline.supervisor import History, StreamSupervisor
+from pipeline.timeline.timeline import Timeline
 from pipeline.track.track_step import TrackStep
 
 _log = logging.getLogger("onpace.pipeline")
@@ -48,6 +50,7 @@ class Streams(Mapping[str, StreamSupervisor]):
         nvdec: Nvdec | None = None,
         *,
         on_failure: Callable[[BaseException], None],
+        timeline: Timeline | None = None,
     ) -> None:
         self._config = config
         self._batcher = batcher
@@ -55,6 +58,7 @@ class Streams(Mapping[str, StreamSupervisor]):
         self._times = times
         self._nvdec = nvdec
         self._on_failure = on_failure
+        self._timeline = timeline
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         """Replaced, never changed: who looks needs no lock, and what it looks at stays as it is."""
@@ -87,6 +91,17 @@ class Streams(Mapping[str, StreamSupervisor]):
     def values_now(self) -> list[StreamSupervisor]:
         """Return those that are there now."""
         return [entry.stream for entry in self._entries.values()]
+
+    def waiting(self) -> dict[str, dict[str, float]]:
+        """Return how many frames wait in each stream's queue, and how many are in flight at each stage."""
+        streams = self.values_now()
+        in_flight: Counter[str] = Counter()
+        for stream in streams:
+            in_flight.update(stream.meter.ledger.snapshot().in_flight)
+        return {
+            "frames queued": {stream.plan.stream_id: len(stream.queue) for stream in streams},
+            "frames in flight": dict(in_flight),
+        }
 
     def all_live(self) -> bool:
         """Whether every stream that may still bring frames is live: none of them can wait."""
@@ -186,6 +201,7 @@ class Streams(Mapping[str, StreamSupervisor]):
             history=self._histories.setdefault(plan.stream_id, History()),
             outlook=outlook,
             nvdec=self._nvdec,
+            track=self._timeline.track(f"decode {plan.stream_id}") if self._timeline is not None else None,
         )
         self._track.add(plan.stream_id, plan.tracker, plan.score_threshold, self._config.track.new_track_score)
         self._times.add(plan.stream_id)

@@ -25,6 +25,7 @@ from pipeline.plan import StreamPlan
 from pipeline.source.source import Source, open_source
 from pipeline.stage import StageThread
 from pipeline.thinning import Thinning
+from pipeline.timeline.timeline import Track
 
 _LIVE_LONG_ENOUGH_SECONDS = 10.0
 """A connection that held this long starts the ladder anew; a shorter one is flapping."""
@@ -56,11 +57,12 @@ class StreamSupervisor(StageThread):
         history: History | None = None,
         outlook: Outlook | None = None,
         nvdec: Nvdec | None = None,
+        track: Track | None = None,
     ) -> None:
         """``history``: what a stream of that name left behind; epochs and frame numbers go on from there.
         ``outlook``: what the batcher tells of ``queue``.
 
-        ``nvdec`` decodes on the GPU what it takes; None decodes in software.
+        ``nvdec`` decodes on the GPU what it takes; None decodes in software. ``track``: the decoder's on the timeline.
         """
         super().__init__(f"source-{plan.stream_id}", self._supervise, on_failure=on_failure)
         self.plan = plan
@@ -78,6 +80,7 @@ class StreamSupervisor(StageThread):
             self.thinning,
             outlook or Outlook(),
             frame_indices=self.history.frame_indices,
+            track=track,
         )
         self._stopping = self._context.stopping  # ends the present connection, whatever comes after it
         self._wish: Wish = "play"

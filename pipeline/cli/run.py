@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -28,6 +28,7 @@ from pipeline.config.values import parse_listen
 from pipeline.errors import ConfigError
 from pipeline.pipeline import Pipeline
 from pipeline.publish.publish_step import status_message
+from pipeline.timeline.timeline import Timeline
 
 _REFRESH_SECONDS = 0.25
 
@@ -63,6 +64,10 @@ def run(
         str | None, typer.Option(help="Serve the live view and the control API: 127.0.0.1:8080, or off.")
     ] = None,
     stay: Annotated[bool, typer.Option("--stay", help="Go on when the last stream has ended: add others.")] = False,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write a timeline of threads, slots and GPU that https://ui.perfetto.dev opens.")
+    ] = None,
+    trace_for: Annotated[str, typer.Option(help="How much of the run --trace holds, from its start on.")] = "60s",
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> int:
     """Decode, detect, publish, and judge whether the frame rate keeps up.
@@ -86,10 +91,14 @@ def run(
     seconds = seconds_of("--for", duration)
     if summary is not None:
         _check_summary_file(summary)
+    timeline = None if trace is None else Timeline(trace, seconds_of("--trace-for", trace_for) or 0.0)
     started = monotonic()
     asked_to_stop = threading.Event()
-    with stop_on_signals(asked_to_stop.set):  # a signal counts while the model is still being loaded, too
-        with Pipeline(config, config_file_of(targets)) as pipeline:
+    with ExitStack() as opened:
+        opened.enter_context(stop_on_signals(asked_to_stop.set))  # they count while the model is still loaded, too
+        if timeline is not None:
+            opened.callback(timeline.close)
+        with Pipeline(config, config_file_of(targets), timeline=timeline) as pipeline:
             logging.getLogger("onpace.run").info("%s on %s", pipeline.spec.name, pipeline.runtime.describe())
             if not asked_to_stop.is_set():
                 pipeline.start()
@@ -97,6 +106,7 @@ def run(
         result = summarise(pipeline, monotonic() - started, require_pace=require_pace)
         code = _report(result, summary, json=json, to_stderr=_stdout_is_taken(config))
         if isinstance(pipeline.failure, DeviceLostError):
+            opened.close()
             end_without_the_gpu(code)
         return code
 

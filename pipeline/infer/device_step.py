@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from engines.cuda_graph import CudaGraph
+from engines.cuda_marks import CudaMarks
 from engines.errors import RunError
 from engines.runtime import DeviceSlot
 from pipeline.clock import monotonic
@@ -26,6 +27,10 @@ from pipeline.infer.run_pace import RunPace
 from pipeline.keepup.load import BusyClock
 from pipeline.postprocess.device import DevicePostprocess
 from pipeline.preprocess.device import DevicePreprocess
+from pipeline.timeline.timeline import Timeline, Track
+
+_GPU_SPANS = ("upload", "preprocess", "inference", "heads", "download")
+"""What the GPU does for a batch, in order. ``upload`` holds the wait for pictures that are still being decoded, too."""
 
 _log = logging.getLogger("onpace.infer")
 
@@ -54,10 +59,20 @@ class DeviceInferStep(SlotStep):
         self._runs = runs
         self._limits = limits
         self._graphs: dict[int, CudaGraph] = {}
+        self._marks: CudaMarks | None = None
+        self._gpu_track: Track | None = None
 
-    def warm_up(self, most: int) -> None:
-        """Run batches of every size up to ``most`` without a picture, and record them. Raises RunError."""
+    def show_on(self, timeline: Timeline, name: str) -> None:
+        """Note on ``timeline`` what the host does, and on another track what the GPU does."""
+        super().show_on(timeline, name)
+        gpu = self._slot.gpu
+        self._gpu_track = timeline.track(name, f"GPU {gpu.index}: {gpu.name}")
+        self._marks = CudaMarks(self._slot.cuda_stream, len(_GPU_SPANS) + 1)
+
+    def warm_up(self) -> None:
+        """Run batches of every size without a picture, and record them. Raises RunError."""
         self._slot.gpu.use()
+        most = self._preprocess.pictures.shape[0]
         for count in range(most, 0, -1):  # the largest sizes what grows
             self._enqueue(count)
             self._slot.synchronise()
@@ -77,6 +92,8 @@ class DeviceInferStep(SlotStep):
         for graph in self._graphs.values():
             graph.close()
         self._graphs.clear()
+        if self._marks is not None:
+            self._marks.close()
         self._postprocess.close()
         self._preprocess.close()
 
@@ -85,6 +102,7 @@ class DeviceInferStep(SlotStep):
 
     def _work(self, batch: Batch) -> None:
         begun = monotonic()
+        self._mark(0)
         ready = self._prepare(batch)
         count, prepared = len(ready), monotonic()
         try:
@@ -116,10 +134,33 @@ class DeviceInferStep(SlotStep):
                 batch.inferred.append(InferredFrame(frame, found, *times))
             else:
                 batch.failed.append(FailedFrame(frame, "postprocess", str(found)))
+        self._note("preprocess", begun, prepared)
+        self._note("infer", prepared, ended, ready, "t")
+        self._note("postprocess", ended, monotonic())
+        self._note_gpu(ready)
 
     def _enqueue(self, count: int) -> None:
+        self._preprocess.upload(count)
+        self._mark(1)
         self._preprocess.enqueue(count)
-        self._postprocess.enqueue(self._slot.enqueue(count), count)
+        self._mark(2)
+        outputs = self._slot.enqueue(count)
+        self._mark(3)
+        self._postprocess.enqueue(outputs, count)
+        self._mark(4)
+        self._postprocess.download(count)
+        self._mark(5)
+
+    def _mark(self, index: int) -> None:
+        if self._marks is not None:
+            self._marks.record(index)
+
+    def _note_gpu(self, frames: list[Frame]) -> None:
+        """Note what the GPU did for the batch just done."""
+        if self._marks is not None and self._gpu_track is not None:
+            times = self._marks.times()
+            for name, begun, ended in zip(_GPU_SPANS, times, times[1:], strict=False):
+                self._gpu_track.span(name, begun, ended, frames if name == "inference" else ())
 
     def _prepare(self, batch: Batch) -> list[Frame]:
         ready: list[Frame] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from engines.errors import DeviceLostError
 from engines.runtime import Slot, Tensors
@@ -22,6 +22,7 @@ from pipeline.keepup.load import BusyClock
 from pipeline.letterbox import Letterbox
 from pipeline.postprocess.postprocess import Postprocess
 from pipeline.preprocess.host import HostPreprocess
+from pipeline.timeline.timeline import Flow, Timeline, Track
 
 _FAILURES_IN_A_ROW = 10
 """After so many batches without one result the model is not going to recover."""
@@ -38,6 +39,7 @@ class SlotStep(ABC):
         self._failures = 0
         self._has_worked = False
         self._lost: DeviceLostError | None = None
+        self._track: Track | None = None
 
     def run(
         self,
@@ -84,11 +86,22 @@ class SlotStep(ABC):
                 raise StageError(f"{self._failures} batches in a row failed: {failed.error}", stage=failed.stage)
         return batch
 
+    def show_on(self, timeline: Timeline, name: str) -> None:
+        """Note on ``timeline`` from now on what is done, on the track of that name. Before ``warm_up``."""
+        self._track = timeline.track(name)
+
+    def warm_up(self) -> None:  # noqa: B027 - not every step needs it
+        """Do before the first batch what would hold it up. Raises RunError."""
+
     def close(self) -> None:  # noqa: B027 - not every step holds something
         """Give back what the step took for itself. Closing twice is safe."""
 
     def _enter(self) -> None:  # noqa: B027 - not every step needs it
         """Make the calling thread ready for the work."""
+
+    def _note(self, name: str, begun: float, ended: float, frames: Iterable[Frame] = (), flow: Flow = "") -> None:
+        if self._track is not None:
+            self._track.span(name, begun, ended, frames, flow)
 
     @abstractmethod
     def _work(self, batch: Batch) -> None:
@@ -129,7 +142,9 @@ class InferStep(SlotStep):
         self._not_numbers.close()
 
     def _work(self, batch: Batch) -> None:
+        begun = monotonic()
         ready = self._prepare(batch)
+        self._note("preprocess", begun, monotonic())
         if ready:
             self._infer(batch, ready)
 
@@ -161,6 +176,8 @@ class InferStep(SlotStep):
         infer_seconds = ended - begun
         for row, (frame, geometry, preprocess_seconds) in enumerate(ready):
             self._read(batch, outputs, row, frame, geometry, preprocess_seconds, infer_seconds)
+        self._note("infer", begun, ended, (frame for frame, _, _ in ready), "t")
+        self._note("postprocess", ended, monotonic())
 
     def _read(
         self,

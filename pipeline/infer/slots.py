@@ -19,6 +19,7 @@ from pipeline.infer.in_order import InOrder
 from pipeline.infer.infer_step import SlotStep
 from pipeline.infer.run_pace import RunPace
 from pipeline.stage import StageThread
+from pipeline.timeline.timeline import Timeline
 
 _log = logging.getLogger("onpace.infer")
 
@@ -36,6 +37,7 @@ class Slots:
         *,
         just_in_time: Callable[[], bool],
         on_failure: Callable[[BaseException], None],
+        timeline: Timeline | None = None,
     ) -> None:
         """``in_order`` counts the slots of ``runtime`` already. ``just_in_time``: all streams are live now."""
         self._step_of = step_of
@@ -44,6 +46,7 @@ class Slots:
         self._taken = taken
         self._just_in_time = just_in_time
         self._on_failure = on_failure
+        self._timeline = timeline
         self._lock = threading.Lock()
         self._closed = False
         self._crew = self._crew_of(runtime)
@@ -104,6 +107,9 @@ class Slots:
             for number, slot in enumerate(runtime.slots):
                 step = self._step_of(slot, crew.pace)
                 crew.steps.append(step)
+                if self._timeline is not None:
+                    step.show_on(self._timeline, f"infer-{number}")
+                step.warm_up()
                 crew.threads.append(self._thread(number, step, crew))
         except BaseException:
             crew.close()

@@ -87,7 +87,7 @@ class DevicePostprocess:
         return found
 
     def enqueue(self, outputs: Mapping[str, DeviceTensor], count: int) -> None:
-        """Enqueue reading ``count`` pictures, and the way down for what is found; return at once. Raises RunError."""
+        """Enqueue reading ``count`` pictures, and return at once. Raises RunError."""
         head = self._described(outputs)
         keys, class_ids = self._room(head.candidates)
         stream, tallies, results = self._cuda_stream, self._tallies.tensor, self._results.tensor
@@ -99,7 +99,10 @@ class DevicePostprocess:
             launch(stream, self._collect, grid, (_COLLECT_THREADS,), described, pictures, *found)
             block = (_SUPPRESS_THREADS,)
             launch(stream, self._suppress, (count,), block, described, *found, pictures, results.pointer)
-        stream.download(self._read.address, results.pointer, count * self._words * 4)
+
+    def download(self, count: int) -> None:
+        """Enqueue the way down for what was found in ``count`` pictures. Raises RunError."""
+        self._cuda_stream.download(self._read.address, self._results.tensor.pointer, count * self._words * 4)
 
     def read(self, count: int) -> list[Detections | RunError]:
         """Return what was found in each of ``count`` pictures, once the slot's stream is through."""

@@ -83,8 +83,8 @@ def describe_picture(
 class DevicePreprocess:
     """Prepares batches in one slot. Not thread-safe: one per slot. Closing twice is safe.
 
-    ``add`` the frames row by row, ``enqueue`` once; nothing of the batch may be added or freed until the slot's stream
-    is through.
+    ``add`` the frames row by row, ``upload`` and ``enqueue`` once; nothing of the batch may be added or freed until the
+    slot's stream is through.
     """
 
     def __init__(self, spec: ModelSpec, slot: DeviceSlot) -> None:
@@ -136,10 +136,13 @@ class DevicePreprocess:
         self._scores[row] = scores
         return geometry
 
+    def upload(self, count: int) -> None:
+        """Enqueue the way to the device of what was said about the first ``count`` rows. Raises RunError."""
+        self._cuda_stream.upload(self._pictures.tensor.pointer, self._staged.address, count * PICTURE.itemsize)
+
     def enqueue(self, count: int) -> None:
         """Enqueue the first ``count`` rows on the slot's stream, and return at once. Raises RunError."""
         pictures = self._pictures.tensor
-        self._cuda_stream.upload(pictures.pointer, self._staged.address, count * PICTURE.itemsize)
         width, height = self._target
         grid = (-(-width // (_PIXELS * _BLOCK[0])), -(-height // _BLOCK[1]), count)
         half = np.int32(self._input.dtype == np.float16)

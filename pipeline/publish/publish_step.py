@@ -18,6 +18,7 @@ from pipeline.metrics.frame_times import FrameTimes
 from pipeline.publish.messages import SCHEMA_VERSION, DetectionsMessage, StatusMessage
 from pipeline.publish.publisher import Publisher
 from pipeline.publish.tracing import NoTracing, Tracing
+from pipeline.timeline.timeline import Timeline
 from pipeline.track.track_step import TrackedFrame, TrackStep
 
 _TICK_SECONDS = 0.1
@@ -61,10 +62,12 @@ class PublishStep:
         status_interval_seconds: float,
         on_published: Callable[[Frame, DetectionsMessage], None] = lambda frame, message: None,
         tracing: Tracing | None = None,
+        timeline: Timeline | None = None,
     ) -> None:
         """``on_published`` is told of every frame that left, and must not wait."""
         self._on_published = on_published
         self._tracing = tracing or NoTracing()
+        self._tracks = None if timeline is None else (timeline.track("track"), timeline.track("publish"))
         self._publisher = publisher
         self._outlets = outlets
         self._track = track
@@ -104,7 +107,10 @@ class PublishStep:
         results = batch.results()
         for result in results:
             self._outlets.outlet(result.frame.stream_id).meter.ledger.move("infer", "publish")
+        tracking = monotonic()
         tracked_frames = self._track(results)
+        if self._tracks is not None:
+            self._tracks[0].span("track", tracking, monotonic())
         with self._publishing:
             for tracked in tracked_frames:
                 self._publish_frame(tracked)
@@ -146,12 +152,15 @@ class PublishStep:
             capture_clock=frame.capture_clock,
             carried=inferred.carried,
         )
+        published = monotonic()
+        if self._tracks is not None:
+            self._tracks[1].span("publish", now, published, (frame,), "f")
         self._times.record(
             inferred,
             age_seconds=now - frame.captured_at,
             wait_seconds=wait,
             track_seconds=tracked.seconds or None,
-            publish_seconds=monotonic() - now,
+            publish_seconds=published - now,
         )
 
     def _tick(self) -> None:

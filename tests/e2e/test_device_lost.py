@@ -15,10 +15,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.cuda, pytest.mark.timeout(180)]
 
 RUN_AND_POKE = """
 import sys, threading, time
+from pathlib import Path
 from engines.device import open_gpu
 
 def poke():
-    time.sleep(float(sys.argv.pop()))
+    while not published.is_file() or not published.stat().st_size:
+        time.sleep(0.1)
+    time.sleep(1.0)
     from cuda.core import LaunchConfig, Program, ProgramOptions, launch
     import numpy as np
     gpu = open_gpu()
@@ -28,8 +31,8 @@ def poke():
     launch(gpu.new_stream("poke").stream, LaunchConfig(grid=1, block=1), kernel, np.uint64(16))
 
 from pipeline.cli.main import main
+published = Path(sys.argv.pop())
 threading.Thread(target=poke, daemon=True).start()
-time.sleep(0.1)
 main()
 """
 
@@ -49,7 +52,7 @@ def test_an_illegal_write_ends_the_run_with_its_reason_and_every_frame_accounted
     summary = tmp_path / "summary.json"
     arguments = ["run", str(config), "--for", "100s", "--summary", str(summary)]
     done = subprocess.run(
-        [sys.executable, "-c", RUN_AND_POKE, *arguments, "40" if runtime == "tensorrt" else "20"],
+        [sys.executable, "-c", RUN_AND_POKE, *arguments, str(tmp_path / "out.jsonl")],
         capture_output=True,
         text=True,
         timeout=150,

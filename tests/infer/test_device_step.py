@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from engines.device import _error
 from engines.errors import DeviceLostError, DeviceMemoryError, RunError
 from engines.inspect_model import read_model_spec
-from engines.runtime import RuntimeOptions, open_runtime
+from engines.runtime import PlanOptions, RuntimeOptions, open_runtime
+from engines.trt.options import BuildOptions
 from pipeline.config.sections import PostprocessSection
 from pipeline.detections import ScoreLimits
 from pipeline.frame import Colour, Frame
 from pipeline.infer.batch import Batch
+from pipeline.infer.device_step import DeviceInferStep
 from pipeline.infer.infer_step import InferStep
 from pipeline.infer.open_step import open_step
 from pipeline.infer.run_pace import RunPace
 from pipeline.keepup.load import BusyClock
+from tests.helpers.tiny_onnx import colour_detector
 
 MOST = 5
 
@@ -41,6 +46,8 @@ def steps_of(model, name, plans):
         open_step(spec, slot, PostprocessSection(), busy, busy, pace, lambda stream_id: limits)
         for slot in runtime.slots
     ]
+    for step in steps:
+        step.warm_up()
     return runtime, steps
 
 
@@ -48,6 +55,30 @@ def found_by(step, count, first):
     done = step(Batch(0, [frame_with_a_red_box(first + row) for row in range(count)], 0.0))
     assert not done.failed
     return [(one.detections.xyxy.tolist(), one.detections.class_ids.tolist()) for one in done.inferred]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.runtime(name)) for name in ("cuda", "tensorrt")])
+def test_batches_launched_as_one_graph_find_what_they_find_piece_by_piece(tmp_path, name):
+    model = colour_detector(tmp_path / "m.onnx", (320, 256))
+    plans = PlanOptions(store=tmp_path / "plans", build=BuildOptions(optimisation_level=0))
+    found = {}
+    for graphs in (True, False):
+        runtime, steps = steps_of(model, name, replace(plans, cuda_graphs=graphs))
+        try:
+            assert all(isinstance(step, DeviceInferStep) for step in steps)
+            assert [step.recorded for step in steps] == [MOST * graphs] * len(steps)
+            found[graphs] = [
+                found_by(step, count, first) for step in steps for count in (MOST, 1, 3, 2, 4) for first in (0, 2)
+            ]
+        finally:
+            for step in steps:
+                step.close()
+            runtime.close()
+    assert found[True] == found[False]
+    assert all(len(boxes) == 1 for batch in found[True] for boxes, _ in batch)
+    places = [boxes[0][0] for boxes, _ in found[True][0]]
+    assert places == sorted(places) and len(set(places)) == MOST
 
 
 def test_errors_that_only_a_new_process_gets_over_are_told_from_others():

@@ -97,10 +97,14 @@ def measure(config: Config, streams: int, measuring: Measuring) -> Step:
 
 
 def _copies(config: Config, streams: int, measuring: Measuring) -> Config:
-    """Return ``config`` with so many streams, paced as cameras; what they find is made into messages for nobody."""
+    """Return ``config`` with so many streams, paced as cameras; what they find is made into messages for nobody.
+
+    The model sees them at full size: how many fit smaller is another question.
+    """
     taken = [config.streams[number % len(config.streams)] for number in range(streams)]
     deadline = measuring.deadline_seconds
-    overload, keepup = config.overload, config.keepup
+    keepup = config.keepup
+    overload = config.overload.model_copy(update={"adapt": _full_size(config.overload.adapt)})
     if deadline is not None:
         overload = overload.model_copy(update={"deadline": deadline})
         keepup = keepup.model_copy(update={"max_age": deadline})
@@ -111,14 +115,20 @@ def _copies(config: Config, streams: int, measuring: Measuring) -> Config:
             "metrics": config.metrics.model_copy(update={"listen": None}),
             "publish": config.publish.model_copy(update={"sinks": []}),
             "overload": overload,
+            "infer": config.infer.model_copy(update={"smaller": []}),
             "keepup": keepup.model_copy(update={"window": measuring.seconds}),
         }
     )
 
 
+def _full_size(adapt: str | None) -> str | None:
+    return "none" if adapt == "resolution" else adapt
+
+
 def _paced(stream: StreamSection, number: int, deadline: float | None) -> StreamSection:
     camera = stream.url.partition(":")[0].lower() in ("rtsp", "rtsps", "camera")
     update: dict[str, object] = {"id": f"{number + 1}-{stream.id}"[:64], "policy": "drop_oldest"}
+    update["adapt"] = _full_size(stream.adapt)
     if not camera:
         update |= {"realtime": True, "loop": not stream.url.startswith("pattern:")}
     if deadline is not None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from engines.cores import usable_cores
 from engines.errors import DeviceLostError
 from engines.inspect_model import read_model_spec
-from engines.runtime import DeviceSlot, Runtime, RuntimeOptions, Slot
+from engines.runtime import Runtime, RuntimeOptions, Slot
 from pipeline.accuracy.calibration import calibration_from
 from pipeline.clock import monotonic
 from pipeline.config.sections import Config
@@ -31,9 +31,13 @@ from pipeline.frame import Frame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
 from pipeline.infer.infer_step import SlotStep
+from pipeline.infer.input_sizes import input_size
 from pipeline.infer.open_step import open_step
+from pipeline.infer.resolution import Resolution
 from pipeline.infer.run_pace import RunPace
+from pipeline.infer.sized_runtime import gpu_slot
 from pipeline.infer.slots import Slots
+from pipeline.infer.smaller_inputs import SmallerInputs
 from pipeline.infer.upgrade import Upgrade, open_now
 from pipeline.keepup.process_watch import ProcessWatch
 from pipeline.keepup.status import StreamStatus
@@ -79,6 +83,7 @@ class Pipeline:
         self._stopping = False
         model = find_model(config.infer.model)
         self.spec = read_model_spec(model, config.infer.facts)
+        self._smaller = SmallerInputs(config, model, self.spec)
         with ExitStack() as opened:  # gives back what is open when something after it fails
             # First of all: what takes long to load can be asked meanwhile whether it is ready.
             self.metrics = opened.enter_context(closing(Metrics(config.metrics.listen)))
@@ -89,8 +94,8 @@ class Pipeline:
             self._publisher = opened.enter_context(closing(self._open_publisher()))
             runtime, self._upgrade = self._open_runtime(model, plans)
             opened.callback(self._unless_lost, runtime.close)
-            gpu = next((slot.gpu for slot in runtime.slots if isinstance(slot, DeviceSlot)), None)
-            self._nvdec = open_nvdec(gpu, config.decode.device)
+            on_gpu = gpu_slot(runtime)
+            self._nvdec = open_nvdec(on_gpu.gpu if on_gpu else None, config.decode.device)
             if self._nvdec is not None:
                 opened.callback(self._unless_lost, self._nvdec.close)
             self._wire(plans, runtime)
@@ -120,8 +125,13 @@ class Pipeline:
         self.times = FrameTimes()
         # source -> decode
         self.streams = Streams(
-            self.config, self._batcher, self._track, self.times, self._nvdec, on_failure=self._failed, timeline=timeline
+            *(self.config, self._batcher, self._track, self.times, self._nvdec),
+            input_size=input_size(self.spec),
+            may_shrink=self._smaller.exist,
+            on_failure=self._failed,
+            timeline=timeline,
         )
+        self._resolution = Resolution(self.streams, keepup.hysteresis, runtime)
         for section in self.config.streams:
             self.streams.add(section)
         if not self.config.dashboard.stay:
@@ -219,9 +229,11 @@ class Pipeline:
 
     def _step(self, slot: Slot, pace: RunPace) -> SlotStep:
         watch, limits = self._watch, self._track.limits
-        return open_step(self.spec, slot, self.config.postprocess, watch.infer, watch.runs, pace, limits)
+        post, resolution = self.config.postprocess, self._resolution
+        return open_step(self.spec, slot, post, watch.infer, watch.runs, pace, limits, resolution)
 
     def _change_to(self, runtime: Runtime) -> None:
+        self._resolution.use(runtime)
         if self._slots.change_to(runtime):
             self._watch.resize(slots=len(runtime.slots), concurrent_runs=runtime.concurrent_runs)
 
@@ -241,7 +253,7 @@ class Pipeline:
             gpu=infer.gpu,
             plans=engine.options(),
         )
-        return open_now(infer.runtime, model, self.spec, options, engine.build)
+        return open_now(infer.runtime, model, self.spec, options, engine.build, self._smaller.open_beside)
 
     def _open_publisher(self) -> Publisher:
         publish = self.config.publish
@@ -251,6 +263,7 @@ class Pipeline:
             [open_sink(address, publish.encoding, keys) for address in publish.sinks],
             model_name=self.spec.name,
             class_names=self.spec.class_names,
+            input_size=input_size(self.spec),
             status_interval=publish.status_interval,
             also=self.dashboard.feed.send,
         )
@@ -268,6 +281,7 @@ class Pipeline:
             on_published=self.dashboard.preview.offer,
             tracing=self._tracing,
             timeline=self._timeline,
+            on_tick=self._resolution.tick,
         )
 
     def _taken(self, frame: Frame) -> None:

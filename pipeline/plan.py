@@ -44,6 +44,8 @@ class StreamPlan:
     """Key of ``pipeline.track.TRACKERS``, or "off"."""
     terms: Terms
     """How much inference it asks for, and what it may ask for under overload."""
+    shrinks: bool
+    """Whether the model may see it smaller under overload."""
     max_fps: float | None
     """Frames a second that go on to the model, at most; None: all."""
     every: int
@@ -83,6 +85,7 @@ def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
         limits=CaptureLimits(max_pixels=config.decode.max_pixels, stall_seconds=_set(settled.read_timeout)),
         tracker=_set(settled.tracker),
         terms=_terms(settled, live),
+        shrinks=live and settled.adapt == "resolution",
         max_fps=section.max_fps,
         every=1 if _carries(settled) else _set(settled.every),
         score_threshold=_set(settled.score_threshold),

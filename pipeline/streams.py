@@ -49,9 +49,14 @@ class Streams(Mapping[str, StreamSupervisor]):
         times: FrameTimes,
         nvdec: Nvdec | None = None,
         *,
+        input_size: tuple[int, int] | None = None,
+        may_shrink: bool = False,
         on_failure: Callable[[BaseException], None],
         timeline: Timeline | None = None,
     ) -> None:
+        """``input_size``: the model's. ``may_shrink``: there are smaller ones for streams that adapt by resolution."""
+        self._input_size = input_size
+        self._may_shrink = may_shrink
         self._config = config
         self._batcher = batcher
         self._track = track
@@ -117,6 +122,11 @@ class Streams(Mapping[str, StreamSupervisor]):
                 raise StreamError(f"id '{plan.stream_id}': there is such a stream already. {remedy}")
             if self._stopping:
                 raise StreamError("the pipeline is ending, and takes no further stream.")
+            if plan.shrinks and not self._may_shrink:
+                raise StreamError(
+                    "adapt: resolution: no smaller inputs were opened at the start. Name them in infer.smaller, or set "
+                    "overload.adapt: resolution, and start again; or add the stream with adapt: stride."
+                )
             if len(self._entries) >= MOST_STREAMS:
                 raise StreamError(f"there are {MOST_STREAMS} streams already, and no more are allowed.")
             self._open(plan)
@@ -224,7 +234,8 @@ class Streams(Mapping[str, StreamSupervisor]):
         return stream
 
     def _settings(self, plan: StreamPlan) -> KeepupSettings:
-        return KeepupSettings.from_section(self._config.keepup, plan.terms.deadline_seconds, plan.settled.every or 1)
+        every = plan.settled.every or 1
+        return KeepupSettings.from_section(self._config.keepup, plan.terms.deadline_seconds, every, self._input_size)
 
 
 def _is_empty(stream: StreamSupervisor) -> bool:

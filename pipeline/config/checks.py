@@ -50,7 +50,9 @@ def check_meaning(document: Document) -> None:
     for path in _items(document, "streams"):
         _check_stream(document, path)
     _check_policy(document)
-    _check_model(document)
+    _check_model(document, ("infer", "model"))
+    for path in _items(document, "infer", "smaller"):
+        _check_model(document, path)
     _check_calibration(document)
     _check_sinks(document)
     _check_dashboard(document)
@@ -64,6 +66,8 @@ def _items(document: Document, *section: str) -> Iterator[KeyPath]:
 
 def _paths_in(document: Document) -> Iterator[tuple[KeyPath, Callable[[str, Path], str]]]:
     yield ("infer", "model"), _resolve_plain
+    for path in _items(document, "infer", "smaller"):
+        yield path, _resolve_plain
     yield ("engine", "store"), _resolve_plain
     for path in _items(document, "infer", "calibration"):
         yield path, _resolve_url
@@ -209,8 +213,7 @@ def _check_policy(document: Document) -> None:
 # --- model and sinks
 
 
-def _check_model(document: Document) -> None:
-    path = ("infer", "model")
+def _check_model(document: Document, path: KeyPath) -> None:
     model = document.get(path)
     if not isinstance(model, str) or not model or path in document.unusable:
         return

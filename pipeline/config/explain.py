@@ -26,6 +26,7 @@ _KINDS = {
     "finite_number": "a finite number",
     "number_expected": "a number",
     "switch_expected": "true or false",
+    "input_expected": "an ONNX file, a side in pixels or [width, height], each side 32 to 16384",
     "class_expected": 'a class name or index, as in "person" or 0',
     "list_type": "a list",
     "dict_type": "a mapping",

@@ -16,6 +16,7 @@ from pipeline.config.values import (
     Number,
     Policy,
     Section,
+    SmallerInput,
     StreamId,
     Switch,
     TrackerName,
@@ -83,6 +84,8 @@ class InferSection(Section):
     """Longest wait for a batch to fill."""
     every: Whole = Field(1, ge=1, le=100)
     """The model sees every n-th frame of a stream; a tracker carries its boxes to those between."""
+    smaller: list[SmallerInput] = Field(default_factory=list, max_length=8)
+    """What adapt: resolution falls back to, the largest first: files of the same model, or input sizes."""
 
 
 class PostprocessSection(Section):
@@ -186,8 +189,8 @@ class OverloadSection(Section):
     """A stream's share of the capacity, against the weights of the others."""
     min_fps: Number = Field(0.0, ge=0.0, le=1000.0)
     """Frames a second that a stream gets before anything is shared out by weight."""
-    adapt: Literal["none", "stride"] = "none"
-    """What a live stream may do instead of losing frames: stride lets the model see fewer of them."""
+    adapt: Literal["none", "stride", "resolution"] = "none"
+    """What a live stream may do instead of losing frames: let the model see fewer of them, or see them smaller."""
 
 
 class StreamSection(Section):
@@ -225,7 +228,7 @@ class StreamSection(Section):
     """As overload.weight, for this stream."""
     min_fps: Number | None = Field(None, ge=0.0, le=1000.0)
     """As overload.min_fps, for this stream."""
-    adapt: Literal["none", "stride"] | None = None
+    adapt: Literal["none", "stride", "resolution"] | None = None
     """As overload.adapt, for this stream."""
     every: Whole | None = Field(None, ge=1, le=100)
     """As infer.every, for this stream."""

@@ -54,6 +54,14 @@ def _class_name_or_index(value: Any) -> Any:
     return value
 
 
+def _file_or_size(value: Any) -> Any:
+    sides = value if isinstance(value, list | tuple) else [value]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and 32 <= side <= 16384 for side in sides)
+    if (isinstance(value, str) and value) or (whole and (isinstance(value, int) or len(sides) == 2)):
+        return value
+    raise PydanticCustomError("input_expected", "an ONNX file or an input size, 32 to 16384, is expected")
+
+
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration, json_schema_input_type=Annotated[str, Field(pattern=_DURATION.pattern)]),
@@ -95,6 +103,10 @@ Whole = Annotated[int, BeforeValidator(_refuse_truth, json_schema_input_type=int
 Number = Annotated[float, BeforeValidator(_refuse_truth, json_schema_input_type=float)]
 Switch = Annotated[bool, BeforeValidator(parse_switch, json_schema_input_type=bool)]
 ClassRef = Annotated[str | int, BeforeValidator(_class_name_or_index, json_schema_input_type=str | int)]
+SmallerInput = Annotated[
+    str | int | tuple[int, int], BeforeValidator(_file_or_size, json_schema_input_type=str | int | tuple[int, int])
+]
+"""A smaller input of the model: an ONNX file, a side in pixels, or width and height."""
 StreamId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Policy = Literal["auto", "block", "drop_oldest"]
 Transport = Literal["tcp", "udp"]

@@ -21,6 +21,8 @@ class InferredFrame:
     postprocess_seconds: float
     carried: bool = False
     """The model did not see it: its stream's stride left it out, and its tracks are carried to it."""
+    input_size: tuple[int, int] | None = None
+    """Width and height of the model's input, in pixels, where there are several; None: the model's only one."""
 
 
 @dataclass(frozen=True, slots=True)

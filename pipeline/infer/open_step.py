@@ -9,7 +9,11 @@ from engines.runtime import DeviceSlot, Slot
 from pipeline.config.sections import PostprocessSection
 from pipeline.detections import ScoreLimits
 from pipeline.infer.infer_step import InferStep, SlotStep
+from pipeline.infer.input_sizes import input_size
+from pipeline.infer.resolution import Resolution
 from pipeline.infer.run_pace import RunPace
+from pipeline.infer.sized_runtime import SizedSlot
+from pipeline.infer.sized_step import SizedStep
 from pipeline.keepup.load import BusyClock
 from pipeline.postprocess.head import open_head
 from pipeline.postprocess.postprocess import Postprocess
@@ -24,8 +28,18 @@ def open_step(
     runs: BusyClock,
     pace: RunPace,
     limits: Callable[[str], ScoreLimits],
+    resolution: Resolution,
 ) -> SlotStep:
-    """Return the step of ``slot``. Raises ConfigError for a class that the model does not have, EngineError."""
+    """Return the step of ``slot``. Raises ConfigError for a class that the model does not have, EngineError.
+
+    ``resolution`` says which size a slot of several sizes runs at.
+    """
+    if isinstance(slot, SizedSlot):
+        steps = [
+            (input_size(sized), open_step(sized, one, post, busy, runs, pace, limits, resolution))
+            for sized, one in slot.sizes
+        ]
+        return SizedStep(steps, resolution, busy, pace)
     if isinstance(slot, DeviceSlot):
         return _open_device_step(spec, slot, post, busy, runs, pace, limits)
     postprocess = Postprocess(

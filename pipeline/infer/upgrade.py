@@ -60,28 +60,38 @@ class Upgrade:
 
 
 def open_now(
-    name: str, model: Path, spec: ModelSpec, options: RuntimeOptions, build: WhereToBuild
+    name: str,
+    model: Path,
+    spec: ModelSpec,
+    options: RuntimeOptions,
+    build: WhereToBuild,
+    complete: Callable[[Runtime, RuntimeOptions], Runtime] = lambda runtime, options: runtime,
 ) -> tuple[Runtime, Upgrade | None]:
     """Return a runtime that can run now, and the one that takes over later, None where there is nothing to wait for.
 
     Where TensorRT would have to build a plan first: ``aside`` runs on the next best runtime meanwhile, ``wait`` builds
-    it now, ``never`` leaves it (asked for by name: PlanMissingError). Raises as ``open_runtime`` does.
+    it now, ``never`` leaves it (asked for by name: PlanMissingError). ``complete`` opens what belongs to a runtime
+    besides, with the same options, and is a reason to wait like the runtime itself. Raises as ``open_runtime`` does.
     """
+
+    def opened(name: str, options: RuntimeOptions) -> Runtime:
+        return complete(open_runtime(name, model, spec, options), options)
+
     if build == "wait" or name not in ("auto", "tensorrt"):
-        return open_runtime(name, model, spec, options), None
+        return opened(name, options), None
     ready = replace(options, plans=replace(options.plans, may_build=False))
     if build == "never":
-        return open_runtime(name, model, spec, ready), None
+        return opened(name, ready), None
     if name == "auto" and runtime_class("tensorrt").why_not() is not None:
-        return open_runtime(name, model, spec, options), None
+        return opened(name, options), None
     try:
-        return open_runtime("tensorrt", model, spec, ready), None
+        return opened("tensorrt", ready), None
     except PlanMissingError as error:
         _log.warning("%s It is built now; until it is ready, another runtime runs.", error)
     progress = Progress(_Teller())
     later = replace(options, plans=replace(options.plans, progress=progress))
-    meanwhile = open_meanwhile("tensorrt", model, spec, options)
-    return meanwhile, Upgrade("tensorrt", lambda: open_runtime("tensorrt", model, spec, later), progress)
+    meanwhile = complete(open_meanwhile("tensorrt", model, spec, options), options)
+    return meanwhile, Upgrade("tensorrt", lambda: opened("tensorrt", later), progress)
 
 
 class _Teller:

@@ -60,6 +60,8 @@ class Evidence:
     """All ages and times in seconds."""
     inferred_every: float | None = None
     """Frames for each one that the model saw."""
+    input_size: tuple[int, int] | None = None
+    """Width and height, in pixels, at which it saw the last one."""
 
 
 def busiest(loads: Sequence[StageLoad]) -> StageLoad | None:
@@ -86,7 +88,7 @@ def load_line(load: StageLoad) -> str:
 
 def pace_cause(loads: Sequence[StageLoad], evidence: Evidence, settings: KeepupSettings) -> CauseLine:
     """Return why a live stream is falling behind or overloaded."""
-    rates = _rates(evidence)
+    rates = _rates(evidence) + _smaller(evidence, settings)
     stage = busiest(loads)
     if stage is not None and stage.utilisation >= BUSY:
         return CauseLine(stage.stage, f"{stage.stage} is the limit: {load_line(stage)}{rates}")
@@ -141,6 +143,12 @@ def stride_cause(evidence: Evidence, settings: KeepupSettings) -> CauseLine | No
     return CauseLine("infer", f"infers one frame in {every:.1f} to keep pace ({rates}), not one in {settings.every}")
 
 
+def resolution_cause(evidence: Evidence, settings: KeepupSettings) -> CauseLine | None:
+    """Return what keeping pace takes: an input that is smaller than what was asked for. None where it is not."""
+    smaller = _smaller(evidence, settings)
+    return CauseLine("infer", f"infers{smaller.removeprefix(',')} to keep pace") if smaller else None
+
+
 def slow_camera_cause(evidence: Evidence) -> CauseLine:
     """Return a hint while all is well but the camera delivers clearly less than it usually does."""
     cadence, usual = evidence.cadence_fps, evidence.usual_fps
@@ -159,6 +167,17 @@ def _rates(evidence: Evidence) -> str:
     if evidence.published_fps is None or evidence.cadence_fps is None:
         return ""
     return f", {evidence.published_fps:.1f} of {evidence.cadence_fps:.1f} fps published"
+
+
+def _smaller(evidence: Evidence, settings: KeepupSettings) -> str:
+    """Return ", at 416 instead of 640"; empty at full size."""
+    now, full = evidence.input_size, settings.input_size
+    return "" if now is None or full is None or now == full else f", at {_side(now)} instead of {_side(full)}"
+
+
+def _side(size: tuple[int, int]) -> str:
+    width, height = size
+    return str(width) if width == height else f"{width}x{height}"
 
 
 def _transport_seconds(evidence: Evidence) -> float | None:

@@ -43,6 +43,7 @@ class StreamMeter:
         self._pace = Pace(settings)
         self._judge_at = float("-inf")
         self._capture_clock: CaptureClock | None = None
+        self._input_size: tuple[int, int] | None = None
         self._first_ever: float | None = None
         self._last_ever = self._last_arrival = 0.0
         self._first_arrival: float | None = None
@@ -124,16 +125,20 @@ class StreamMeter:
         service_seconds: float,
         capture_clock: CaptureClock,
         carried: bool = False,
+        input_size: tuple[int, int] | None = None,
     ) -> None:
         """One frame's result went out, ``age_seconds`` after capture. Enters it into the ledger, too.
 
         ``wait_seconds`` is the time in queues, ``service_seconds`` the time being worked on. ``carried``: the model did
-        not see it, and its tracks were carried to it.
+        not see it, and its tracks were carried to it. ``input_size``: width and height at which the model saw it, None
+        for the size that was asked for.
         """
         self.ledger.publish()
         with self._lock:
             self._tally.published(now, age_seconds, wait_seconds, service_seconds, carried=carried)
             self._capture_clock = capture_clock
+            if not carried:
+                self._input_size = input_size or self._settings.input_size
             self._last_ever = now
             self._open -= 1
             self._waiting_since = now if self._open else None
@@ -173,6 +178,7 @@ class StreamMeter:
                 ledger=counts,
                 loads=tuple(loads),
                 lifetime=lifetime,
+                input_size=self._input_size,
                 final=final_verdict(
                     counts,
                     lifetime.age_seconds.p95,
@@ -243,6 +249,7 @@ class StreamMeter:
             wait_p95=merged(slot.waits for slot in slots).percentile(95),
             service_p95=merged(slot.services for slot in slots).percentile(95),
             inferred_every=self._tally.inferred_every(slots),
+            input_size=self._input_size,
         )
 
     def _cause(self, now: float, loads: Sequence[StageLoad], evidence: Evidence) -> CauseLine:
@@ -256,7 +263,9 @@ class StreamMeter:
         if verdict in ("falling_behind", "overloaded"):
             return causes.pace_cause(loads, evidence, self._settings)
         if verdict == "keeping_up" and self.live:
-            return causes.stride_cause(evidence, self._settings) or causes.slow_camera_cause(evidence)
+            settings = self._settings
+            takes = causes.stride_cause(evidence, settings) or causes.resolution_cause(evidence, settings)
+            return takes or causes.slow_camera_cause(evidence)
         return ALL_IS_WELL
 
     def _lifetime(self, counts: LedgerSnapshot, slots: Sequence[SubWindow]) -> LifetimeFigures:

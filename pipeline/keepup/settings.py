@@ -37,6 +37,8 @@ class KeepupSettings:
     """A stream that is down for longer is offline, no longer reconnecting."""
     every: int = 1
     """The stride that was asked for: the model is to see one frame in so many."""
+    input_size: tuple[int, int] | None = None
+    """Width and height, in pixels, at which the model is to see frames; None while there is no model."""
 
     def __post_init__(self) -> None:
         if self.window_seconds <= 0:
@@ -53,11 +55,16 @@ class KeepupSettings:
 
     @classmethod
     def from_section(
-        cls, section: KeepupSection, deadline_seconds: float | None = None, every: int = 1
+        cls,
+        section: KeepupSection,
+        deadline_seconds: float | None = None,
+        every: int = 1,
+        input_size: tuple[int, int] | None = None,
     ) -> KeepupSettings:
         """Return the settings that a configuration's ``keepup`` section asks for.
 
         A stream with a deadline of its own (seconds) may not be older than that either. ``every``: its stride.
+        ``input_size``: the model's full one.
         """
         return cls(
             window_seconds=section.window,
@@ -65,4 +72,5 @@ class KeepupSettings:
             tolerance=section.tolerance,
             max_age_seconds=section.max_age if deadline_seconds is None else min(section.max_age, deadline_seconds),
             every=every,
+            input_size=input_size,
         )

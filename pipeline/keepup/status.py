@@ -80,6 +80,8 @@ class StreamStatus:
     """The verdict on the life so far; after the end, the verdict."""
     headroom_streams: float | None = None
     """How many more such cameras would fit; below 0: so many too many. None while unknown, and beside files."""
+    input_size: tuple[int, int] | None = None
+    """Width and height, in pixels, at which the model saw its last frame; None before the first."""
 
     @property
     def wanted_fps(self) -> float:

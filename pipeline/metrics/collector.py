@@ -120,6 +120,15 @@ def _states(streams: Sequence[StreamStatus]) -> Iterator[Family]:
         "onpace_stream_headroom_streams",
         (((s.stream_id,), unknown if s.headroom_streams is None else s.headroom_streams) for s in streams),
     )
+    yield _family(
+        "onpace_stream_input_pixels",
+        (
+            ((s.stream_id, side), pixels)
+            for s in streams
+            if s.input_size
+            for side, pixels in zip(("width", "height"), s.input_size, strict=True)
+        ),
+    )
     yield _family("onpace_stream_reconnects_total", (((s.stream_id,), s.reconnects) for s in streams))
     worst = process_status(streams).verdict
     yield _family("onpace_process_verdict", (((verdict,), verdict == worst) for verdict in _VERDICTS))

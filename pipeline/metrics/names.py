@@ -59,6 +59,9 @@ METRICS: dict[str, Metric] = {
     "onpace_stream_published_ratio": Metric(
         "gauge", _STREAM, "Keep-up over keepup.window: published, of the frames whose fate was decided; NaN if unknown."
     ),
+    "onpace_stream_input_pixels": Metric(
+        "gauge", ("stream_id", "side"), "Width and height at which the model saw the stream's last frame."
+    ),
     "onpace_stream_headroom_streams": Metric(
         "gauge", _STREAM, "How many more such cameras would fit; below 0: so many too many; NaN if unknown."
     ),

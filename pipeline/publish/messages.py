@@ -96,6 +96,9 @@ class DetectionsMessage(Struct, frozen=True, tag="detections", tag_field="kind",
     """False where tracks were carried to a frame that the model did not see."""
     traceparent: str = ""
     """W3C trace context of the frame's trace, where ``trace`` is enabled: go on with it. Empty otherwise."""
+    input_size: tuple[int, int] | None = None
+    """Width and height at which the model saw the picture, in pixels; None where it did not see it. ``xyxy`` is in
+    source pixels whatever it is."""
 
 
 class AgePercentiles(Struct, frozen=True, gc=False):
@@ -145,6 +148,8 @@ class StatusMessage(Struct, frozen=True, tag="status", tag_field="kind", gc=Fals
     """Keep-up, 0-1: of the frames whose fate was decided in the last seconds, the share that was published."""
     inferred_every: float | None = None
     """The model saw one frame in so many in the last seconds, by the stream's stride; 1 where it saw every one."""
+    input_size: tuple[int, int] | None = None
+    """Width and height at which the model saw the latest frame, in pixels; None before the first."""
 
 
 Message = DetectionsMessage | StatusMessage

@@ -63,8 +63,13 @@ class PublishStep:
         on_published: Callable[[Frame, DetectionsMessage], None] = lambda frame, message: None,
         tracing: Tracing | None = None,
         timeline: Timeline | None = None,
+        on_tick: Callable[[float], None] = lambda now: None,
     ) -> None:
-        """``on_published`` is told of every frame that left, and must not wait."""
+        """``on_published`` is told of every frame that left, and must not wait.
+
+        ``on_tick`` hears the monotonic clock ten times a second.
+        """
+        self._on_tick = on_tick
         self._on_published = on_published
         self._tracing = tracing or NoTracing()
         self._tracks = None if timeline is None else (timeline.track("track"), timeline.track("publish"))
@@ -151,6 +156,7 @@ class PublishStep:
             service_seconds=service,
             capture_clock=frame.capture_clock,
             carried=inferred.carried,
+            input_size=inferred.input_size,
         )
         published = monotonic()
         if self._tracks is not None:
@@ -166,6 +172,7 @@ class PublishStep:
     def _tick(self) -> None:
         now = self.ticked_at = monotonic()
         self._let_go()
+        self._on_tick(now)
         if now >= self._next_status:
             self._next_status = now + self._status_interval_seconds
             self._publish_status()
@@ -218,4 +225,5 @@ def status_message(status: StreamStatus) -> StatusMessage:
         headroom_streams=status.headroom_streams,
         published_share=status.published_share,
         inferred_every=status.inferred_every,
+        input_size=status.input_size,
     )

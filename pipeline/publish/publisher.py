@@ -51,9 +51,14 @@ class Publisher:
         model_name: str,
         class_names: Sequence[str],
         status_interval: float = 1.0,
+        input_size: tuple[int, int] | None = None,
         also: Callable[[Message], None] = lambda message: None,
     ) -> None:
-        """``also`` hears every message that goes to the sinks; it must not wait."""
+        """``input_size``: of the model, for frames that do not say at which they were run.
+
+        ``also`` hears every message that goes to the sinks; it must not wait.
+        """
+        self._input_size = input_size
         self.id = secrets.token_hex(8)
         """Names this run: subscribers know a restart by it."""
         self._sinks = tuple(sinks)
@@ -122,6 +127,7 @@ class Publisher:
             damaged=frame.damaged,
             inferred=not result.carried,
             traceparent=traceparent,
+            input_size=None if result.carried else result.input_size or self._input_size,
         )
         for sink in self._sinks:
             sink.send(message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from pipeline.metrics.frame_times import FrameTimes
 from pipeline.publish.messages import SCHEMA_VERSION, DetectionsMessage, StatusMessage
 from pipeline.publish.publisher import Publisher
 from pipeline.publish.tracing import NoTracing, Tracing
-from pipeline.timeline.timeline import Timeline
+from pipeline.timeline.timeline import Timeline, Track
 from pipeline.track.track_step import TrackedFrame, TrackStep
 
 _TICK_SECONDS = 0.1
@@ -112,12 +112,9 @@ class PublishStep:
         results = batch.results()
         for result in results:
             self._outlets.outlet(result.frame.stream_id).meter.ledger.move("infer", "publish")
-        tracking = monotonic()
         tracked_frames = self._track(results)
-        if self._tracks is not None:
-            self._tracks[0].span("track", tracking, monotonic())
         with self._publishing:
-            for tracked in tracked_frames:
+            for tracked in tracked_frames if self._tracks is None else _shown(tracked_frames, self._tracks[0]):
                 self._publish_frame(tracked)
         ended = monotonic()
         self._busy.add(started, ended)
@@ -196,6 +193,17 @@ class PublishStep:
         with self._publishing:
             for message in messages:
                 self._publisher.publish_status(message)
+
+
+def _shown(frames: Iterator[TrackedFrame], track: Track) -> Iterator[TrackedFrame]:
+    """Yield ``frames``, and show on ``track`` what they took: those tracked together with the first of them."""
+    while True:
+        begun = monotonic()
+        tracked = next(frames, None)
+        if tracked is None:
+            return
+        track.span("track", begun, monotonic(), (tracked.inferred.frame,))
+        yield tracked
 
 
 def status_message(status: StreamStatus) -> StatusMessage:

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from engines.errors import DeviceLostError, DeviceMemoryError, RunError, RuntimeMissingError
+from engines.nvtx import name_cuda_stream
 
 _INSTALL = 'pip install "onpace[cuda]" (on CUDA 12: "onpace[cuda12]")'
 
@@ -112,6 +113,7 @@ class CudaStream:
         """The cuda.core.Stream, for ``launch``."""
         self.handle = int(self.stream.handle)
         """The CUstream as a number, for libraries."""
+        name_cuda_stream(self.handle, name)
         self._done: Any = device.create_event(core.EventOptions(blocking_sync=True))
 
     def synchronise(self) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from engines.nvtx import profiled_range
 from pipeline.before_decode import BeforeDecode
 from pipeline.bounded_queue import BoundedQueue
 from pipeline.clock import monotonic
@@ -137,7 +138,8 @@ class Capture:
         self._held += 1
         started = monotonic()
         try:
-            pictures = self._decoder.decode(packet)
+            with profiled_range("decode"):
+                pictures = self._decoder.decode(packet)
         except CorruptPacketError:
             self._held -= 1
             next(self._context.frame_indices)

@@ -6,6 +6,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+from engines.nvtx import name_this_thread
+
 _log = logging.getLogger("onpace.stage")
 
 
@@ -35,6 +37,7 @@ class StageThread:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        name_this_thread(self.name)
         try:
             self._body()
         except BaseException as error:

@@ -14,9 +14,11 @@ from typing import Annotated, Any
 import typer
 
 import pipeline
+from engines.device import find_gpus
+from engines.errors import RuntimeMissingError
 from engines.runtime import RUNTIMES, runtime_class
 from pipeline.cli import exit_codes
-from pipeline.cli.doctor_machine import Finding, examine_machine
+from pipeline.cli.doctor_machine import Finding, Status, examine_machine
 from pipeline.errors import UrlError
 from pipeline.samples import find_sample
 
@@ -43,6 +45,7 @@ _DECODERS = {  # codec -> FFmpeg decoders that need no hardware, best first
     "mjpeg": ("mjpeg",),
     "vp9": ("vp9", "libvpx-vp9"),
 }
+_NVDEC_CODECS = {"h264": "H264", "hevc": "HEVC", "av1": "AV1", "vp9": "VP9"}
 _MARKS = {"ok": "green", "missing": "dim", "warning": "yellow", "error": "red"}
 
 
@@ -191,7 +194,6 @@ def _video() -> Iterator[Finding]:
         yield Finding("video", "ffmpeg", "error", problem, 'pip install "av>=17.1,<20"')
         return
     import av
-    from av.codec.hwaccel import hwdevices_available
 
     libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
     yield Finding("video", "ffmpeg", "ok", f"libavcodec {libavcodec}, with PyAV {av.__version__}")
@@ -206,8 +208,38 @@ def _video() -> Iterator[Finding]:
         yield Finding("video", "rtsp", "ok", "network cameras can be opened")
     else:
         yield Finding("video", "rtsp", "warning", "this FFmpeg opens no network cameras", "Install PyAV's own wheel.")
-    devices = ", ".join(hwdevices_available()) or "none"
-    yield Finding("video", "hardware", "missing", f"this version decodes on the CPU; FFmpeg was built for: {devices}")
+    yield nvdec()
+
+
+def nvdec() -> Finding:
+    """Return whether video is decoded on the GPU here, and which codecs."""
+    try:
+        gpus = find_gpus()
+    except RuntimeMissingError as error:
+        return Finding("video", "nvdec", "missing", f"video is decoded on the CPU: {error}")
+    if not gpus:
+        return Finding("video", "nvdec", "missing", "video is decoded on the CPU: there is no NVIDIA GPU here.")
+    try:
+        library = importlib.import_module("PyNvVideoCodec")
+    except ImportError as error:
+        install = 'pip install "pynvvideocodec>=2.2,<3" (the extras cuda and cuda12 bring it)'
+        return Finding("video", "nvdec", "missing", f"video is decoded on the CPU: {error}.", install)
+    except RuntimeError as error:  # its own search for the driver's video libraries
+        remedy = (
+            "In a container, set NVIDIA_DRIVER_CAPABILITIES=compute,utility,video; Jetson Orin has no such library."
+        )
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        return Finding("video", "nvdec", "missing", f"video is decoded on the CPU: {reason}.", remedy)
+    decodes = [name for name, codec in _NVDEC_CODECS.items() if _nvdec_decodes(library, gpus[0].index, codec)]
+    codecs = ", ".join(decodes) or "none of " + ", ".join(_NVDEC_CODECS)
+    status: Status = "ok" if decodes else "warning"
+    return Finding("video", "nvdec", status, f"PyNvVideoCodec {_version('PyNvVideoCodec')} on {gpus[0].name}: {codecs}")
+
+
+def _nvdec_decodes(library: Any, gpu: int, codec: str) -> bool:
+    kind, chroma = getattr(library.cudaVideoCodec, codec), library.cudaVideoChromaFormat(1)  # 4:2:0
+    caps = library.GetDecoderCaps(gpuid=gpu, codec=kind, chromaformat=chroma, bitdepth=8)
+    return bool(dict(caps).get("num_decoder_engines"))
 
 
 def _decodes(av: Any, name: str) -> bool:

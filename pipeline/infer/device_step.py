@@ -17,6 +17,7 @@ from contextlib import suppress
 from engines.cuda_graph import CudaGraph
 from engines.cuda_marks import CudaMarks
 from engines.errors import RunError
+from engines.nvtx import profiled_range
 from engines.runtime import DeviceSlot
 from pipeline.clock import monotonic
 from pipeline.detections import Detections, ScoreLimits
@@ -103,13 +104,14 @@ class DeviceInferStep(SlotStep):
     def _work(self, batch: Batch) -> None:
         begun = monotonic()
         self._mark(0)
-        ready = self._prepare(batch)
+        with profiled_range("preprocess"):
+            ready = self._prepare(batch)
         count, prepared = len(ready), monotonic()
         try:
             if not ready:
                 self._slot.synchronise()
                 return
-            with self._pace.run(batch.taken_at):
+            with self._pace.run(batch.taken_at), profiled_range("infer"):
                 graph = self._graphs.get(count)
                 if graph is None:
                     self._enqueue(count)

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
 from engines.errors import DeviceLostError
+from engines.nvtx import profiled_range
 from engines.runtime import Slot, Tensors
 from pipeline.clock import monotonic
 from pipeline.detections import ScoreLimits
@@ -143,7 +144,8 @@ class InferStep(SlotStep):
 
     def _work(self, batch: Batch) -> None:
         begun = monotonic()
-        ready = self._prepare(batch)
+        with profiled_range("preprocess"):
+            ready = self._prepare(batch)
         self._note("preprocess", begun, monotonic())
         if ready:
             self._infer(batch, ready)
@@ -164,7 +166,7 @@ class InferStep(SlotStep):
     def _infer(self, batch: Batch, ready: list[tuple[Frame, Letterbox, float]]) -> None:
         begun = monotonic()
         try:
-            with self._pace.run(batch.taken_at):
+            with self._pace.run(batch.taken_at), profiled_range("infer"):
                 outputs = self._slot.run(len(ready))
         except Exception as error:
             self._lost = error if isinstance(error, DeviceLostError) else None

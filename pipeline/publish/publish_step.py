@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from engines.nvtx import profiled_range
 from pipeline.clock import monotonic
 from pipeline.frame import Frame
 from pipeline.infer.batch import Batch
@@ -113,7 +114,7 @@ class PublishStep:
         for result in results:
             self._outlets.outlet(result.frame.stream_id).meter.ledger.move("infer", "publish")
         tracked_frames = self._track(results)
-        with self._publishing:
+        with self._publishing, profiled_range("track, publish"):
             for tracked in tracked_frames if self._tracks is None else _shown(tracked_frames, self._tracks[0]):
                 self._publish_frame(tracked)
         ended = monotonic()

@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline.cli.doctor import PACKAGES
+from pipeline.cli.doctor import PACKAGES, nvdec
 from pipeline.cli.doctor_machine import cpu_quota, examine_machine, memory_limit
 from tests.cli.onpace_command import ROOT, onpace
 
@@ -122,3 +123,19 @@ def _write(root: Path, files: dict[str, str]) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+@pytest.mark.cuda
+def test_nvdec_is_found_with_what_it_decodes() -> None:
+    found = nvdec()
+    assert found.status == "ok", found
+    assert "h264" in found.detail
+    assert "hevc" in found.detail
+
+
+def test_without_a_gpu_video_is_decoded_on_the_cpu_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)  # as where the package is not installed
+    found = nvdec()
+    assert found.status == "missing"
+    assert found.detail.startswith("video is decoded on the CPU: ")
+    assert "onpace[cuda]" in found.detail

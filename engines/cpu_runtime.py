@@ -6,6 +6,8 @@ Two shapes, chosen at start:
   weights, no waiting at the end of every operator for the slowest thread.
 - *latency*: one session with every core, one run at a time; its second slot prepares the next batch meanwhile.
 
+A model whose run is over in less than half a millisecond is run as for throughput, from one slot fewer.
+
 Threads never spin while they wait: decoding and preprocessing need those cores. Batches do not pay on a CPU (batches
 of 4 gave 0.83 of the pictures a second that single ones gave; YOLOX-nano at 416 on two cores, by ``python -m
 tests.benchmarks.bench_runtime MODEL --batch 4``), so ``max_batch`` is 1 unless it is asked for.
@@ -55,8 +57,9 @@ class CpuRuntime:
         self._shape: Shape = wanted
         fixed = probe_shapes(session, spec, rows)
         gate = threading.Lock() if wanted == "latency" else None
-        count = self._threads if wanted == "throughput" else 2
-        self.concurrent_runs = self._threads if wanted == "throughput" else 1
+        # What feeds short runs needs as much of the cores as they do.
+        count = {"throughput": self._threads, "short": max(1, self._threads - 1), "latency": 2}[wanted]
+        self.concurrent_runs = 1 if wanted == "latency" else count
         self._slots = tuple(CpuSlot(session, spec, rows, fixed, gate) for _ in range(count))
         self.slots: tuple[Slot, ...] = self._slots
         # At once, because concurrent runs each need memory of their own, which the first frames should not wait for.
@@ -73,10 +76,10 @@ class CpuRuntime:
 
     def describe(self) -> str:
         """One line for people."""
-        if self._shape == "throughput":
-            what = f"{len(self.slots)} slots of one thread each, one session"
-        else:
+        if self._shape == "latency":
             what = f"one run of {self._threads} threads at a time, {len(self.slots)} slots"
+        else:
+            what = f"{len(self.slots)} slots of one thread each, one session"
         batch = f"batch {self.max_batch}" + (" (fixed in the file)" if self._spec.max_batch else "")
         precision = f"{self._precision}, " if self._precision else ""
         return f"ONNX Runtime on the CPU: {precision}{what}, {batch}; {self._shape}: {self._why}"
@@ -102,7 +105,7 @@ class CpuRuntime:
         slots = [CpuSlot(narrow, self._spec, rows, {}, None) for _ in range(self._threads)]
         whole = CpuSlot(wide, self._spec, rows, {}, None)
         shape, why = faster_shape([slot.run for slot in slots], whole.run, latency_counts=latency_counts)
-        return shape, why, narrow if shape == "throughput" else wide
+        return shape, why, wide if shape == "latency" else narrow
 
 
 class CpuSlot:

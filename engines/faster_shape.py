@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Literal
 
-Shape = Literal["latency", "throughput"]
+Shape = Literal["latency", "throughput", "short"]
+"""One wide run; many narrow runs; the same for runs so short that preparing their pictures costs more."""
 Run = Callable[[int], object]
 """Runs a batch of so many pictures."""
 
@@ -37,7 +38,7 @@ def faster_shape(
         wide_rates.append(rate_together([wide], turn_seconds))
     narrow_rate, wide_rate = sorted(narrow_rates)[_TURNS // 2], sorted(wide_rates)[_TURNS // 2]
     if len(narrow) / narrow_rate < _TOO_SHORT_SECONDS:
-        return "throughput", f"runs of {1000 * len(narrow) / narrow_rate:.2g} ms are too short to share"
+        return "short", f"runs of {1000 * len(narrow) / narrow_rate:.2g} ms are too short to share"
     if latency_counts:
         narrow_ms, wide_ms = 1000 * len(narrow) / narrow_rate, 1000 / wide_rate
         short: Shape = "latency" if narrow_ms > _WIDE_MUST_GAIN_LIVE * wide_ms else "throughput"

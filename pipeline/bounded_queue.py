@@ -32,6 +32,7 @@ class BoundedQueue(Generic[Item]):
         self.items: deque[Item] = deque()
         """What waits, oldest first. To be looked at only while holding the shared lock."""
         self._closed = False
+        self._blocked = False
         self._lock = lock or threading.Lock()
         self._filled = filled or threading.Condition(self._lock)
         self._drained = threading.Condition(self._lock)
@@ -54,6 +55,7 @@ class BoundedQueue(Generic[Item]):
                 while len(self.items) >= self.capacity and not self._closed:
                     if stopping is not None and stopping.is_set():
                         return [item]
+                    self._blocked = True
                     self._drained.wait(0.2)
             if self._closed:
                 return [item]
@@ -75,8 +77,9 @@ class BoundedQueue(Generic[Item]):
         if not self.items:
             return None
         item = self.items.popleft()
-        if self.policy == "block":
-            self._drained.notify()
+        if self._blocked and 2 * len(self.items) <= self.capacity:
+            self._blocked = False
+            self._drained.notify_all()
         return item
 
     def close(self) -> None:

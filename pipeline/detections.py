@@ -32,10 +32,13 @@ class Detections:
         """Return the ``count`` best-scoring ones, as views."""
         return Detections(self.xyxy[:count], self.scores[:count], self.class_ids[:count], self.truncated)
 
-    @classmethod
-    def empty(cls) -> Detections:
+    @staticmethod
+    def empty() -> Detections:
         """No objects: an explicit result, not a missing one."""
-        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+        return _EMPTY
+
+
+_EMPTY = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
 
 
 class ScoreLimits(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -141,6 +142,14 @@ class Frame:
     def on_host(self) -> HostPlanes:
         """Return the planes in host memory: as they are, or a copy from the GPU."""
         return on_host(self.planes)
+
+
+def count_by_stream(frames: Iterable[Frame]) -> dict[str, int]:
+    """Return stream id -> how many of ``frames`` are its."""
+    counts: dict[str, int] = {}
+    for frame in frames:
+        counts[frame.stream_id] = counts.get(frame.stream_id, 0) + 1
+    return counts
 
 
 def size_of(planes: HostPlanes | DevicePlanes) -> Size:

@@ -284,8 +284,8 @@ class Pipeline:
             on_tick=self._resolution.tick,
         )
 
-    def _taken(self, frame: Frame) -> None:
-        self.streams[frame.stream_id].meter.ledger.move("queue", "infer")
+    def _taken(self, stream_id: str, frames: int) -> None:
+        self.streams[stream_id].meter.ledger.move("queue", "infer", frames)
 
     def _given_up(self, frame: Frame, reason: str) -> None:
         self.streams[frame.stream_id].meter.dropped("queue", "infer", reason, monotonic())

@@ -36,7 +36,7 @@ class StreamPlan:
     loop: bool
     reconnect: bool
     reconnect_max_wait_seconds: float
-    decode_threads: int
+    decode_threads: int | None
     queue_frames: int
     policy: Policy
     limits: CaptureLimits
@@ -79,7 +79,7 @@ def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
         loop=section.loop,
         reconnect=config.source.reconnect,
         reconnect_max_wait_seconds=config.source.reconnect_max_wait,
-        decode_threads=_decode_threads(config, live),
+        decode_threads=config.decode.threads,
         queue_frames=_set(settled.queue_frames),
         policy=("drop_oldest" if live else "block") if settled.policy == "auto" else _set(settled.policy),
         limits=CaptureLimits(max_pixels=config.decode.max_pixels, stall_seconds=_set(settled.read_timeout)),
@@ -110,14 +110,6 @@ def _set(value: Value | None) -> Value:
     if value is None:
         raise ValueError("a stream's setting was left open")
     return value
-
-
-def _decode_threads(config: Config, live: bool) -> int:
-    """A file's pictures can be decoded ahead, in threads of the codec's own that never wait for Python's lock."""
-    asked = config.decode.threads
-    if asked is None:
-        return 1 if live else 2
-    return asked
 
 
 def _terms(settled: StreamSection, live: bool) -> Terms:

@@ -57,8 +57,9 @@ class Decoder(Protocol):
         """Give the decoder's buffers back. Closing twice is safe."""
 
 
-def open_decoder(info: StreamInfo, threads: int, max_pixels: int = LARGEST_PICTURE) -> Decoder:
-    """Return a decoder for the stream; ``threads`` bounds its own threads (0 lets a file's decoder choose).
+def open_decoder(info: StreamInfo, threads: int | None, max_pixels: int = LARGEST_PICTURE) -> Decoder:
+    """Return a decoder for the stream; ``threads`` bounds its own threads (0 lets a file's decoder choose, None goes
+    by the stream).
 
     Pictures of more than ``max_pixels`` are refused before memory is taken for them.
     """

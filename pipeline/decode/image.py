@@ -23,7 +23,7 @@ _STARTS = (
 class ImageDecoder:
     """Takes packets whose payload is a picture file's bytes: one packet, one picture."""
 
-    def __init__(self, info: StreamInfo, threads: int, max_pixels: int) -> None:
+    def __init__(self, info: StreamInfo, threads: int | None, max_pixels: int) -> None:
         self._max_pixels = max_pixels
 
     def decode(self, packet: Packet) -> list[Picture]:

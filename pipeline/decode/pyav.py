@@ -15,12 +15,15 @@ from pipeline.frame import Packet, StreamInfo
 # A codec holds back at most 16 reference pictures, and a frame-threaded decoder one more per thread.
 _REMEMBERED_PACKETS = 128
 _LIVE_THREADS = 2
+_FILE_THREADS = 2
+_SMALL_PICTURE = 960 * 540
+"""Pixels. Handing a smaller picture from thread to thread costs more than decoding it beside the next one gains."""
 
 
 class PyAvDecoder:
     """Turns PyAV packets into pictures whose planes are the codec's own buffers."""
 
-    def __init__(self, info: StreamInfo, threads: int, max_pixels: int) -> None:
+    def __init__(self, info: StreamInfo, threads: int | None, max_pixels: int) -> None:
         self._codec = info.codec
         self._context: Any = info.template.codec_context
         # Drained frames carry no time base of their own.
@@ -32,10 +35,11 @@ class PyAvDecoder:
         elif info.live:
             # Frame threads would hold back one picture each; slices share the work of one picture.
             self._context.thread_type = "SLICE"
-            self._context.thread_count = threads or _LIVE_THREADS
+            self._context.thread_count = 1 if threads is None else threads or _LIVE_THREADS
         else:
+            small = info.size.width * info.size.height <= _SMALL_PICTURE
             self._context.thread_type = "FRAME"
-            self._context.thread_count = threads
+            self._context.thread_count = (1 if small else _FILE_THREADS) if threads is None else threads
         # The codec checks this before it allocates: a forged header cannot make it take gigabytes.
         self._context.options = {**dict(self._context.options), "max_pixels": str(max_pixels)}
 

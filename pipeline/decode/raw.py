@@ -10,7 +10,7 @@ from pipeline.frame import Colour, Packet, StreamInfo
 class RawDecoder:
     """Takes packets whose payload is ``(Y, U, V)``; ``StreamInfo.template`` their Colour, if any."""
 
-    def __init__(self, info: StreamInfo, threads: int, max_pixels: int) -> None:
+    def __init__(self, info: StreamInfo, threads: int | None, max_pixels: int) -> None:
         self._colour = info.template if isinstance(info.template, Colour) else Colour()
         self._max_pixels = max_pixels
 

@@ -1,4 +1,4 @@
-"""A batch: the frames that share one run of the model, and what became of them."""
+"""A batch: the frames that are taken and handed on together, and what became of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, field
 
 from pipeline.detections import Detections
-from pipeline.frame import Frame
+from pipeline.frame import Frame, count_by_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,10 @@ class FailedFrame:
 
 @dataclass(slots=True)
 class Batch:
-    """Frames taken together, in the order of ``ticket``. Once run, each is in ``results()`` or in ``failed``."""
+    """Frames taken together, in the order of ``ticket``. Once run, each is in ``results()`` or in ``failed``.
+
+    One run of the model, or a few where runs are very short.
+    """
 
     ticket: int
     """Counts batches from 0 in the order in which they were taken: results are published in that order."""
@@ -49,6 +52,10 @@ class Batch:
     """Those that pass the model by."""
     inferred: list[InferredFrame] = field(default_factory=list)
     failed: list[FailedFrame] = field(default_factory=list)
+
+    def by_stream(self) -> dict[str, int]:
+        """Return stream id -> how many frames of it were taken."""
+        return count_by_stream([*self.passing, *self.frames] if self.passing else self.frames)
 
     def results(self) -> list[InferredFrame]:
         """Return every frame that has a result; those of one stream in the order in which they came."""

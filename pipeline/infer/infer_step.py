@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from engines.errors import DeviceLostError
 from engines.nvtx import profiled_range
@@ -28,6 +28,9 @@ from pipeline.timeline.timeline import Flow, Timeline, Track
 _FAILURES_IN_A_ROW = 10
 """After so many batches without one result the model is not going to recover."""
 
+_SHORT_RUNS_A_BATCH = 4
+"""Where a run is over sooner than its frame is handed over, so many are taken and handed on together."""
+
 _log = logging.getLogger("onpace.infer")
 
 
@@ -46,24 +49,24 @@ class SlotStep(ABC):
         self,
         batcher: Batcher,
         in_order: InOrder,
-        taken: Callable[[Frame], None],
+        taken: Callable[[str, int], None],
         *,
         most: int | None = None,
         retired: threading.Event | None = None,
     ) -> None:
         """Take batches and hand them on until none will come, or ``retired`` is set. Raises DeviceLostError.
 
-        ``taken`` hears of every frame that leaves its queue; ``most``: frames of a batch, as in ``Batcher.take``.
+        ``taken`` hears of how many frames of a stream leave its queue; ``most``: frames of a run of the model.
         """
         try:
             self._enter()
             while True:
                 self._pace.wait_until_due()
-                batch = batcher.take(most, retired)
+                batch = batcher.take(most, retired, runs=self._runs_a_batch())
                 if batch is None:
                     return
-                for frame in (*batch.passing, *batch.frames):
-                    taken(frame)
+                for stream_id, frames in batch.by_stream().items():
+                    taken(stream_id, frames)
                 in_order.put(self(batch) if batch.frames else batch)
                 if self._lost is not None:
                     raise self._lost
@@ -99,6 +102,10 @@ class SlotStep(ABC):
 
     def _enter(self) -> None:  # noqa: B027 - not every step needs it
         """Make the calling thread ready for the work."""
+
+    def _runs_a_batch(self) -> int:
+        """Return how many runs of the model a batch may hold."""
+        return 1
 
     def _note(self, name: str, begun: float, ended: float, frames: Iterable[Frame] = (), flow: Flow = "") -> None:
         if self._track is not None:
@@ -142,18 +149,24 @@ class InferStep(SlotStep):
         """Say how often the outputs were no numbers."""
         self._not_numbers.close()
 
-    def _work(self, batch: Batch) -> None:
-        begun = monotonic()
-        with profiled_range("preprocess"):
-            ready = self._prepare(batch)
-        self._note("preprocess", begun, monotonic())
-        if ready:
-            self._infer(batch, ready)
+    def _runs_a_batch(self) -> int:
+        return _SHORT_RUNS_A_BATCH if self._pace.short else 1
 
-    def _prepare(self, batch: Batch) -> list[tuple[Frame, Letterbox, float]]:
+    def _work(self, batch: Batch) -> None:
+        frames, rows, taken_at = batch.frames, len(self._slot.input), batch.taken_at
+        for first in range(0, len(frames), rows):
+            begun = monotonic()
+            with profiled_range("preprocess"):
+                ready = self._prepare(batch, frames[first : first + rows])
+            self._note("preprocess", begun, monotonic())
+            if ready:
+                self._infer(batch, ready, taken_at)
+            taken_at = monotonic()
+
+    def _prepare(self, batch: Batch, frames: Sequence[Frame]) -> list[tuple[Frame, Letterbox, float]]:
         """Fill the slot's input row by row; return the frames in it, their geometry and preprocess seconds."""
         ready: list[tuple[Frame, Letterbox, float]] = []
-        for frame in batch.frames:
+        for frame in frames:
             begun = monotonic()
             try:
                 geometry = self._preprocess(frame, len(ready))
@@ -163,10 +176,10 @@ class InferStep(SlotStep):
                 ready.append((frame, geometry, monotonic() - begun))
         return ready
 
-    def _infer(self, batch: Batch, ready: list[tuple[Frame, Letterbox, float]]) -> None:
+    def _infer(self, batch: Batch, ready: list[tuple[Frame, Letterbox, float]], taken_at: float) -> None:
         begun = monotonic()
         try:
-            with self._pace.run(batch.taken_at), profiled_range("infer"):
+            with self._pace.run(taken_at), profiled_range("infer"):
                 outputs = self._slot.run(len(ready))
         except Exception as error:
             self._lost = error if isinstance(error, DeviceLostError) else None

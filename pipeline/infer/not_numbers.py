@@ -8,7 +8,7 @@ import numpy as np
 
 from engines.runtime import Tensors
 
-_SAMPLES = 2048
+_SAMPLES = 512
 """Values of an output that are looked at, spread over all of it: what overflows, overflows in many places."""
 
 _log = logging.getLogger("onpace.infer")

@@ -8,12 +8,14 @@ ready when the run ends.
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 
 from pipeline.clock import monotonic
+
+SHORT_SECONDS = 0.0005
+"""A run that is over sooner costs less than handing its frame from thread to thread."""
 
 _NEW_SHARE = 0.15
 _MARGIN_SECONDS = 0.002
@@ -32,8 +34,7 @@ class RunPace:
         self._just_in_time = just_in_time
         self._clock = clock
         self._changed = threading.Condition()
-        self._tokens = itertools.count()
-        self._asked: dict[int, float] = {}
+        self._asked: dict[_Run, float] = {}
         """Runs that were asked for and have not ended, and since when."""
         self._begun = 0.0
         self._run_seconds: float | None = None
@@ -41,6 +42,8 @@ class RunPace:
         self._prepare_seconds = 0.0
         self.longest_seconds = 0.0
         """The longest run so far, time spent waiting for its turn included."""
+        self._usual_seconds = float("inf")
+        """The same, averaged over the last dozen."""
 
     def wait_until_due(self) -> None:
         """Return when a frame taken now will be ready as the present run ends; at once where nothing runs."""
@@ -56,6 +59,11 @@ class RunPace:
         ends_at = self._begun + len(self._asked) * self._run_seconds - self._deviation
         return ends_at - self._prepare_seconds - _MARGIN_SECONDS - self._clock()
 
+    @property
+    def short(self) -> bool:
+        """Whether runs are so short that handing over frames costs more."""
+        return self._usual_seconds < SHORT_SECONDS
+
     def stuck(self, patience_seconds: float) -> str:
         """Return what hangs, for people; empty while every run ends."""
         seconds = self.running_seconds()
@@ -68,29 +76,52 @@ class RunPace:
         with self._changed:
             return self._clock() - min(self._asked.values()) if self._asked else 0.0
 
-    @contextmanager
-    def run(self, taken_at: float) -> Iterator[None]:
-        """What happens inside is a run of a batch that was taken at ``taken_at`` (monotonic seconds)."""
+    def run(self, taken_at: float) -> _Run:
+        """Return a context: what happens inside is a run of a batch that was taken at ``taken_at`` (monotonic seconds).
+
+        To be entered once.
+        """
+        return _Run(self, taken_at)
+
+    def _begin(self, run: _Run, taken_at: float) -> None:
         begun = self._clock()
         with self._changed:
             self._prepare_seconds += _NEW_SHARE * (begun - taken_at - self._prepare_seconds)
-            token = next(self._tokens)
             if not self._asked:
                 self._begun = begun
-            self._asked[token] = begun
-        try:
-            yield
-        finally:
-            with self._changed:
-                now = self._clock()
-                self._learn(now - self._begun)
-                self._begun = now
-                self.longest_seconds = max(self.longest_seconds, now - self._asked.pop(token))
-                self._changed.notify_all()
+            self._asked[run] = begun
 
-    def _learn(self, seconds: float) -> None:
+    def _end(self, run: _Run) -> None:
+        with self._changed:
+            now = self._clock()
+            self._learn(now - self._begun, now - self._asked.pop(run))
+            self._begun = now
+            self._changed.notify_all()
+
+    def _learn(self, seconds: float, asked_seconds: float) -> None:
         if self._run_seconds is None:
-            self._run_seconds = seconds
+            self._run_seconds, self._usual_seconds = seconds, asked_seconds
         off = seconds - self._run_seconds
         self._run_seconds += _NEW_SHARE * off
         self._deviation += _NEW_SHARE * (abs(off) - self._deviation)
+        self._usual_seconds += _NEW_SHARE * (asked_seconds - self._usual_seconds)
+        if asked_seconds > self.longest_seconds:
+            self.longest_seconds = asked_seconds
+
+
+class _Run:
+    """One run: entered when it is asked for, left when it has ended."""
+
+    __slots__ = ("_pace", "_taken_at")
+
+    def __init__(self, pace: RunPace, taken_at: float) -> None:
+        self._pace = pace
+        self._taken_at = taken_at
+
+    def __enter__(self) -> None:
+        self._pace._begin(self, self._taken_at)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._pace._end(self)

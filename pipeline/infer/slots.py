@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engines.runtime import Runtime, Slot
-from pipeline.frame import Frame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
 from pipeline.infer.infer_step import SlotStep
@@ -33,7 +32,7 @@ class Slots:
         step_of: Callable[[Slot, RunPace], SlotStep],
         batcher: Batcher,
         in_order: InOrder,
-        taken: Callable[[Frame], None],
+        taken: Callable[[str, int], None],
         *,
         just_in_time: Callable[[], bool],
         on_failure: Callable[[BaseException], None],

@@ -24,6 +24,8 @@ NOT_A_NUMBER = (
 Picked = tuple[NDArray[np.intp], IntArray, FloatArray]
 """Indices of the candidates ``[K]``, ascending; their class ids, int32 ``[K]``; their scores, float32 ``[K]``."""
 
+_NOTHING: Picked = (np.zeros(0, np.intp), np.zeros(0, np.int32), np.zeros(0, np.float32))
+
 
 def best_of_columns(scores: NDArray[Any], threshold: float) -> Picked:
     """Return the columns of ``[C, A]`` whose best score is at least ``threshold``.
@@ -35,6 +37,8 @@ def best_of_columns(scores: NDArray[Any], threshold: float) -> Picked:
     else:
         # Not "at least" but "not below": a not-a-number must stay, to be refused.
         best = scores[0] if len(scores) == 1 else scores.max(axis=0)
+        if best.max(initial=0.0) < threshold:  # most pictures of a quiet camera
+            return _NOTHING
         index = np.flatnonzero(~(best < threshold))
     return _best(index, scores[:, index].T, threshold)
 
@@ -74,7 +78,7 @@ def refuse_not_a_number(values: NDArray[Any]) -> None:
 def _best(index: NDArray[np.intp], picked: NDArray[Any], threshold: float) -> Picked:
     """Take the best class of each row of ``picked`` ``[K, C]``."""
     if len(index) == 0:
-        return index, np.zeros(0, np.int32), np.zeros(0, np.float32)
+        return _NOTHING
     picked = np.asarray(picked, np.float32)
     class_ids = picked.argmax(axis=1)
     scores = picked[np.arange(len(index)), class_ids]

@@ -36,10 +36,13 @@ class Candidates:
     class_ids: IntArray
     """int32 ``[N]``."""
 
-    @classmethod
-    def none(cls) -> Candidates:
+    @staticmethod
+    def none() -> Candidates:
         """What most frames of a quiet camera have: not worth the arithmetic on empty arrays."""
-        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+        return _NONE
+
+
+_NONE = Candidates(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
 
 
 class Head(Protocol):

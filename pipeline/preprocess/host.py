@@ -12,7 +12,6 @@ RGB or BGR picture never exists. Every kernel on a device agrees with this withi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.model_spec import ModelSpec
-from pipeline.frame import Colour, Frame, Plane, Size
+from pipeline.frame import Colour, Frame, Size
 from pipeline.letterbox import Letterbox
 
 _LUMA_WEIGHTS = {  # matrix -> (Kr, Kb): ITU-R BT.601-7, BT.709-6, BT.2020-2
@@ -59,11 +58,13 @@ class _Scratch:
         self.lying = lying
         upright = (inner.height, inner.width)
         turned = upright[::-1] if lying else upright
-        self.small = [np.empty(turned, np.uint8) for _ in range(3)]
+        small = np.empty((3, *turned), np.uint8)
+        self.small = list(small)
         self.yuv = np.empty((*turned, 3), np.uint8)
         self.rgb = np.empty((*upright, 3), np.uint8)
         # Once merged, the small planes are free to take the channels: what is still in the cache costs least.
-        self.channels = [np.empty(upright, np.uint8) for _ in range(3)] if lying else self.small
+        self.planar = small.reshape(3, *upright)
+        self.channels = list(self.planar)
 
 
 class HostPreprocess:
@@ -75,6 +76,8 @@ class HostPreprocess:
         self._pixels = spec.pixels
         self._tensor = tensor
         self._painted: list[Letterbox | None] = [None] * tensor.shape[0]
+        self._places: list[NDArray[Any]] = list(tensor)
+        """Where the picture lies in each row, inside the padding."""
         gain = spec.pixels.scale / np.array(spec.pixels.deviation)
         bias = -np.array(spec.pixels.mean) / np.array(spec.pixels.deviation)
         self._gain = gain.astype(np.float32).reshape(3, 1, 1)
@@ -88,8 +91,7 @@ class HostPreprocess:
         """Write ``frame`` into row ``row`` of the tensor; return where it lies there."""
         geometry = self._geometry(frame.size)
         if self._painted[row] is not geometry:
-            self._paint_padding(row)
-            self._painted[row] = geometry
+            self._paint_padding(row, geometry)
         scratch = self._scratch_for(geometry.inner, frame.rotation)
         for plane, small in zip(frame.on_host(), scratch.small, strict=True):
             cv2.resize(plane, small.shape[::-1], dst=small, interpolation=cv2.INTER_LINEAR)
@@ -98,7 +100,7 @@ class HostPreprocess:
             yuv = cv2.rotate(yuv, _TURNS[frame.rotation])
         rgb = cv2.transform(yuv, self._matrix(frame.colour), dst=scratch.rgb)
         cv2.split(rgb, mv=scratch.channels)
-        self._write(scratch.channels, row, geometry)
+        self._write(scratch.planar, self._places[row])
         return geometry
 
     def _scratch_for(self, inner: Size, rotation: int) -> _Scratch:
@@ -121,22 +123,20 @@ class HostPreprocess:
         matrix = yuv_to_rgb(colour)
         return matrix if self._pixels.order == "rgb" else matrix[::-1]
 
-    def _write(self, channels: Sequence[Plane], row: int, geometry: Letterbox) -> None:
-        """Normalise three uint8 ``[h, w]`` into the picture's place in the tensor."""
-        inner = geometry.inner
-        rows = slice(geometry.top, geometry.top + inner.height)
-        columns = slice(geometry.left, geometry.left + inner.width)
-        for channel, out, gain, bias in zip(channels, self._tensor[row], self._gain, self._bias, strict=True):
-            place = out[rows, columns]
-            if self._plain:
-                np.copyto(place, channel)
-            elif out.dtype == np.float32:
-                np.multiply(channel, gain, out=place)
-                if self._biased:
-                    place += bias
-            else:
-                place[...] = channel * gain + bias
+    def _write(self, channels: NDArray[np.uint8], place: NDArray[Any]) -> None:
+        """Normalise uint8 ``[3, h, w]`` into the picture's place in the tensor."""
+        if self._plain:
+            np.copyto(place, channels)
+        elif place.dtype == np.float32:
+            np.multiply(channels, self._gain, out=place)
+            if self._biased:
+                place += self._bias
+        else:
+            place[...] = channels * self._gain + self._bias
 
-    def _paint_padding(self, row: int) -> None:
-        for channel in range(self._tensor.shape[1]):
-            self._tensor[row, channel] = self._pixels.pad_value * self._gain[channel, 0, 0] + self._bias[channel, 0, 0]
+    def _paint_padding(self, row: int, geometry: Letterbox) -> None:
+        inner, tensor = geometry.inner, self._tensor[row]
+        tensor[...] = self._pixels.pad_value * self._gain + self._bias
+        rows = slice(geometry.top, geometry.top + inner.height)
+        self._places[row] = tensor[:, rows, geometry.left : geometry.left + inner.width]
+        self._painted[row] = geometry

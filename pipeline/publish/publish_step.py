@@ -9,7 +9,7 @@ from typing import Protocol
 
 from engines.nvtx import profiled_range
 from pipeline.clock import monotonic
-from pipeline.frame import Frame
+from pipeline.frame import Frame, count_by_stream
 from pipeline.infer.batch import Batch
 from pipeline.infer.terms import TimeToPublish
 from pipeline.keepup.load import BusyClock
@@ -111,8 +111,8 @@ class PublishStep:
             meter = self._outlets.outlet(failed.frame.stream_id).meter
             meter.dropped("infer", failed.stage, "failed", monotonic())
         results = batch.results()
-        for result in results:
-            self._outlets.outlet(result.frame.stream_id).meter.ledger.move("infer", "publish")
+        for stream_id, frames in count_by_stream(result.frame for result in results).items():
+            self._outlets.outlet(stream_id).meter.ledger.move("infer", "publish", frames)
         tracked_frames = self._track(results)
         with self._publishing, profiled_range("track, publish"):
             for tracked in tracked_frames if self._tracks is None else _shown(tracked_frames, self._tracks[0]):

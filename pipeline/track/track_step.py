@@ -81,18 +81,24 @@ class TrackStep:
 
         A new epoch is a new story: no identity survives it.
         """
+        if not self._trackers:
+            for inferred in frames:
+                yield self._tracked(inferred, None, 0.0)
+            return
         for together in _without_repeats(frames):
             started = monotonic()
             tracked = [one for one in together if one.frame.stream_id in self._trackers]
             tracks_of = self._tracks(tracked) if tracked else {}
             seconds = monotonic() - started
             for inferred in together:
-                tracks = tracks_of.get(inferred.frame.stream_id)
-                limit = self._limits.get(inferred.frame.stream_id)
-                threshold = self._score_threshold if limit is None else limit.publish
-                found, tracks = _publishable(inferred.detections, tracks, threshold)
-                published = inferred if found is inferred.detections else replace(inferred, detections=found)
-                yield TrackedFrame(published, tracks, 0.0 if tracks is None else seconds)
+                yield self._tracked(inferred, tracks_of.get(inferred.frame.stream_id), seconds)
+
+    def _tracked(self, inferred: InferredFrame, tracks: Tracks | None, seconds: float) -> TrackedFrame:
+        limit = self._limits.get(inferred.frame.stream_id)
+        threshold = self._score_threshold if limit is None else limit.publish
+        found, tracks = _publishable(inferred.detections, tracks, threshold)
+        published = inferred if found is inferred.detections else replace(inferred, detections=found)
+        return TrackedFrame(published, tracks, 0.0 if tracks is None else seconds)
 
     def _tracks(self, tracked: Sequence[InferredFrame]) -> dict[str, Tracks]:
         """Return each stream's tracks: updated, or carried to a frame that was not inferred. One frame a stream."""

@@ -54,6 +54,19 @@ def test_every_decoder_gives_each_packets_picture_with_its_packet(streams, name)
         assert not picture.damaged
 
 
+@pytest.mark.parametrize(("size", "threads"), [((320, 240), 1), ((1280, 720), 2)])
+def test_only_large_pictures_of_a_file_are_decoded_side_by_side(tmp_path, size, threads):
+    clip = NumberedClip.make(tmp_path, width=size[0], height=size[1], fps=25, frames=4, gop=4)
+    source = opened(str(clip.path))
+    info = source.open()
+    decoder = open_decoder(info, None)
+    for packet in iter(source.read, None):
+        decoder.decode(packet)
+    assert info.template.codec_context.thread_count == threads
+    decoder.close()
+    source.close()
+
+
 @pytest.mark.parametrize("name", DECODERS)
 def test_every_decoder_drains_to_nothing_and_closes_twice(streams, name):
     source = opened(streams[name])

@@ -56,7 +56,7 @@ def test_one_live_stream_gets_short_runs_unless_they_gain_little():
 def test_runs_too_short_to_share_stay_narrow():
     slow, fast = (lambda _: sum(range(300))), (lambda _: None)
     shape, why = faster_shape([slow, slow], fast, budget_seconds=0.3)
-    assert shape == "throughput"
+    assert shape == "short"
     assert "too short" in why
 
 

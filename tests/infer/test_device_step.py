@@ -102,7 +102,7 @@ class LostSlot:
 
 def test_a_lost_gpu_ends_the_slot_after_its_frames_were_handed_on():
     class Batches:
-        def take(self, most, retired):
+        def take(self, most, retired, *, runs):
             return Batch(0, [frame_with_a_red_box(0)], 0.0)
 
     handed_on = []
@@ -117,6 +117,6 @@ def test_a_lost_gpu_ends_the_slot_after_its_frames_were_handed_on():
     pace = RunPace(just_in_time=lambda: False)
     step = InferStep(LostSlot(), lambda frame, row: None, None, BusyClock(), BusyClock(), pace)
     with pytest.raises(DeviceLostError, match="ECC"):
-        step.run(Batches(), InOrder(), lambda frame: None)
+        step.run(Batches(), InOrder(), lambda stream_id, frames: None)
     assert [one.stage for one in handed_on[0].failed] == ["infer"]
     assert handed_on[1:] == ["left"]

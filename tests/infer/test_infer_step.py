@@ -23,11 +23,13 @@ class Engine:
     def __init__(self) -> None:
         self.input = np.zeros((1, 3, 2, 2), np.float32)
         self.broken = ""
+        self.runs = 0
         self.bad_stream = ""
 
     def run(self, batch_size: int, extra: Any = None) -> dict[str, Any]:
         if self.broken:
             raise RuntimeError(self.broken)
+        self.runs += 1
         return {}
 
     def prepare(self, frame: Any, row: int) -> Letterbox:
@@ -59,6 +61,13 @@ def test_a_picture_that_cannot_be_prepared_fails_alone(step: InferStep, engine: 
     done = step(batch_of("good", "bad"))
     assert [one.frame.stream_id for one in done.inferred] == ["good"]
     assert [(one.frame.stream_id, one.stage) for one in done.failed] == [("bad", "preprocess")]
+
+
+def test_a_batch_of_more_frames_than_the_slot_has_rows_takes_several_runs(step: InferStep, engine: Engine) -> None:
+    done = step(batch_of("a", "b", "a"))
+    assert [one.frame.stream_id for one in done.inferred] == ["a", "b", "a"]
+    assert engine.runs == 3
+    assert done.by_stream() == {"a": 2, "b": 1}
 
 
 def test_one_cameras_pictures_never_end_the_pipeline_once_the_model_has_worked(step: InferStep, engine: Engine) -> None:

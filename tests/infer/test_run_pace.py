@@ -44,6 +44,20 @@ def test_the_next_frame_is_taken_when_it_can_just_be_ready() -> None:
     assert pace.longest_seconds == pytest.approx(0.1)
 
 
+def test_runs_are_short_by_their_own_length_however_many_go_on_side_by_side() -> None:
+    assert not RunPace(just_in_time=lambda: False).short
+    assert learned(run_seconds=0.0003, prepare_seconds=0.01)[0].short
+    clock = Clock()
+    pace = RunPace(just_in_time=lambda: False, clock=clock)
+    for _ in range(40):
+        with pace.run(clock.now):
+            clock.now += 0.0004
+            with pace.run(clock.now):
+                clock.now += 0.0004
+            clock.now += 0.0004
+    assert not pace.short
+
+
 def test_a_run_that_never_ends_shows() -> None:
     pace, clock = learned(run_seconds=0.1, prepare_seconds=0.01)
     assert pace.running_seconds() == 0.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from engines.buffers import DeviceBuffer, DeviceTensor
 from engines.cpu_session import DISABLED_OPTIMIZERS, first_line, run_failed
 from engines.device import Gpu, find_gpus, open_gpu
+from engines.device_room import open_slots, open_slots_or_say
 from engines.errors import DeviceMemoryError, ModelError, RuntimeMissingError
 from engines.gpu_slot import GpuSlot
 from engines.model_spec import ModelSpec, TensorSpec
@@ -29,6 +29,9 @@ _INSTALL = (
     'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "onpace[cuda]" (docs/install.md says which CUDA and '
     "cuDNN go with it)"
 )
+
+_NO_MEMORY = ("out_of_memory", "out of memory", "failed to allocate", "alloc_failed", "no device memory")
+"""What ONNX Runtime, CUDA and cuDNN say where memory runs out."""
 
 _log = logging.getLogger("onpace.cuda")
 
@@ -51,17 +54,17 @@ class CudaRuntime:
         self.build_seconds = made_seconds(model) if options.precision not in (None, "fp32") else 0.0
         self.max_batch = _max_batch(spec, options)
         rows = spec.max_batch or self.max_batch
-        with ExitStack() as opened:
-            slots = [
-                opened.enter_context(CudaSlot(gpu, f"infer-{number}", spec, rows, onnxruntime, model, options))
-                for number in range(_SLOTS)
-            ]
-            for slot in slots:
-                slot.warm_up()
-            opened.pop_all()
-        self._slots: tuple[CudaSlot, ...] = tuple(slots)
+
+        def open_some(rows: int) -> tuple[CudaSlot, ...]:
+            def open_one(number: int, rows: int) -> CudaSlot:
+                return CudaSlot(gpu, f"infer-{number}", spec, rows, onnxruntime, model, options)
+
+            return open_slots(_SLOTS, rows, open_one)
+
+        fixed = spec.max_batch is not None
+        self._slots = open_slots_or_say(f"model {spec.name}", gpu, options.stream_bytes, rows, fixed, open_some)
         self.slots: tuple[Slot, ...] = self._slots
-        self.concurrent_runs = len(slots)
+        self.concurrent_runs = len(self.slots)
         self._precision = f"{options.precision}, " if options.precision else ""
         self._about = f"ONNX Runtime {onnxruntime.__version__}, CUDA provider on {gpu.name}"
 
@@ -169,7 +172,7 @@ class CudaSlot(GpuSlot):
         try:
             bound.session.run_with_iobinding(bound.binding, options)
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-            raise _failed(self._spec, self._gpu, error) from error
+            raise _failed(self._spec, error) from error
 
     def _tensor(self, output: TensorSpec, value: Any) -> DeviceTensor:
         return DeviceTensor(value.data_ptr(), tuple(value.shape()), np.dtype(output.dtype), self._gpu.index)
@@ -235,8 +238,8 @@ def _open_session(onnxruntime: Any, model: Path, gpu: Gpu, cuda_stream: int) -> 
             disabled_optimizers=DISABLED_OPTIMIZERS,
         )
     except Exception as error:
-        if "OUT_OF_MEMORY" in str(error) or "out of memory" in str(error) or "Failed to allocate" in str(error):
-            raise _no_memory(f"model {model.stem}", gpu, 0) from error
+        if _is_no_memory(error):
+            raise _no_memory(error) from error
         raise ModelError(f"model {model}: ONNX Runtime cannot load it on CUDA: {first_line(error)}") from error
     given = session.get_providers()
     if given[:1] != [_PROVIDER]:
@@ -247,19 +250,16 @@ def _open_session(onnxruntime: Any, model: Path, gpu: Gpu, cuda_stream: int) -> 
     return session
 
 
-def _failed(spec: ModelSpec, gpu: Gpu, error: Exception) -> Exception:
-    text = str(error)
-    if "Failed to allocate memory" in text or "out of memory" in text.lower():
-        return _no_memory(f"model {spec.name}", gpu, spec.max_batch or 0)
-    return run_failed(spec, error)
+def _failed(spec: ModelSpec, error: Exception) -> Exception:
+    return _no_memory(error) if _is_no_memory(error) else run_failed(spec, error)
 
 
-def _no_memory(what: str, gpu: Gpu, fixed: int) -> DeviceMemoryError:
-    how = "Take a smaller model or input size" if fixed == 1 else "Set a smaller infer.batch_size (1 needs least)"
-    return DeviceMemoryError(
-        f"{what}: GPU {gpu.index} ({gpu.name}) is out of memory, {gpu.free_bytes() / 2**20:.0f} MiB are free. {how}, "
-        "or free GPU memory (nvidia-smi shows who holds it)."
-    )
+def _is_no_memory(error: Exception) -> bool:
+    return any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+def _no_memory(error: Exception) -> DeviceMemoryError:
+    return DeviceMemoryError(f"the GPU is out of memory: ONNX Runtime says {first_line(error)}")
 
 
 def _bind_tensor(bind: Any, name: str, tensor: DeviceTensor) -> None:

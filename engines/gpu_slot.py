@@ -106,6 +106,10 @@ class GpuSlot(ABC):
         self._cuda_stream.close()
 
     @abstractmethod
+    def warm_up(self) -> None:
+        """Prepare every size that batches run as. Raises DeviceMemoryError."""
+
+    @abstractmethod
     def _enqueue(self, batch_size: int) -> Mapping[str, DeviceTensor]:
         """Enqueue a batch; return the outputs as the engine made them.
 

@@ -79,6 +79,8 @@ class RuntimeOptions:
     """Pictures for ``precision`` int8."""
     gpu: int = 0
     """Which GPU, counted from 0."""
+    stream_bytes: int = 0
+    """Memory of the GPU that each stream takes beside the model, 0 where none: for what is said when it runs out."""
     plans: PlanOptions = field(default_factory=PlanOptions)
     """How plans are built and where they are kept."""
 

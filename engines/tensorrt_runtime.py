@@ -13,6 +13,7 @@ import numpy as np
 from engines.buffers import DeviceBuffer, DeviceTensor
 from engines.cuda_graph import CudaGraph, capture
 from engines.device import Gpu, find_gpus
+from engines.device_room import streams_in_words
 from engines.engine_store import StoredPlan
 from engines.errors import DeviceMemoryError, ModelError, RunError, RuntimeMissingError
 from engines.gpu_slot import GpuSlot
@@ -52,7 +53,7 @@ class TensorRtRuntime:
             most = _check_io(engine, spec)
             self.max_batch = _max_batch(spec, options, most)
             rows = spec.max_batch or self.max_batch
-            _require_memory(gpu, engine, spec, most, rows, self.plan)
+            _require_memory(gpu, engine, spec, most, rows, self.plan, options.stream_bytes)
             slots = [
                 opened.enter_context(TensorRtSlot(gpu, f"infer-{number}", spec, rows, builder.library, engine, options))
                 for number in range(_SLOTS)
@@ -234,16 +235,20 @@ def _max_batch(spec: ModelSpec, options: RuntimeOptions, most: int) -> int:
     return min(most, max(1, options.streams)) if options.live else most
 
 
-def _require_memory(gpu: Gpu, engine: TrtEngine, spec: ModelSpec, most: int, rows: int, plan: StoredPlan) -> None:
-    """Raise DeviceMemoryError, with the batch that would fit, where the slots will not."""
+def _require_memory(
+    gpu: Gpu, engine: TrtEngine, spec: ModelSpec, most: int, rows: int, plan: StoredPlan, stream_bytes: int
+) -> None:
+    """Raise DeviceMemoryError, with the batch and the streams that would fit, where the slots will not."""
     picture = 3 * spec.input_height * spec.input_width * 4
     needed = _SLOTS * (engine.context_bytes + rows * picture)
     free = gpu.free_bytes()
     if needed <= free:
         return
     fits = batch_that_fits(most, needed, free)
+    streams = streams_in_words(free - needed * fits // most, stream_bytes)
+    build = f"onpace build MODEL --precision {plan.ingredients['precision']} --batch {fits}"
     what = (
-        f"Batch {fits} would fit: onpace build MODEL --precision {plan.ingredients['precision']} --batch {fits}"
+        f"Batch {fits} would fit{streams}: {build}"
         if fits
         else "Not even one frame would: free GPU memory, or take a smaller model or input size"
     )

@@ -26,7 +26,7 @@ from pipeline.accuracy.calibration import calibration_from
 from pipeline.clock import monotonic
 from pipeline.config.sections import Config
 from pipeline.dashboard.dashboard import Dashboard
-from pipeline.decode.nvdec import open_nvdec
+from pipeline.decode.room import open_decoding, stream_bytes
 from pipeline.frame import Frame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
@@ -94,8 +94,7 @@ class Pipeline:
             self._publisher = opened.enter_context(closing(self._open_publisher()))
             runtime, self._upgrade = self._open_runtime(model, plans)
             opened.callback(self._unless_lost, runtime.close)
-            on_gpu = gpu_slot(runtime)
-            self._nvdec = open_nvdec(on_gpu.gpu if on_gpu else None, config.decode.device)
+            self._nvdec = open_decoding(gpu_slot(runtime), config.decode, len(plans))
             if self._nvdec is not None:
                 opened.callback(self._unless_lost, self._nvdec.close)
             self._wire(plans, runtime)
@@ -251,6 +250,7 @@ class Pipeline:
             precision=infer.precision,
             calibration=calibration_from(infer.calibration, self.spec, infer.calibration_pictures),
             gpu=infer.gpu,
+            stream_bytes=stream_bytes(self.config.decode),
             plans=engine.options(),
         )
         return open_now(infer.runtime, model, self.spec, options, engine.build, self._smaller.open_beside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from engines.errors import DeviceMemoryError
 from pipeline.decode.decoder import CorruptPacketError, Decoder, Picture
 from pipeline.decode.nvdec import Nvdec
 from pipeline.decode.nvdec_kind import NvdecRefusedError
@@ -39,14 +40,14 @@ class _FallingBack:
         self._decoder: Decoder
         try:
             self._decoder = gpu_first.nvdec.open(info)
-        except NvdecRefusedError as error:
+        except (NvdecRefusedError, DeviceMemoryError) as error:
             self._fall_back(error)
 
     def decode(self, packet: Packet) -> list[Picture]:
         """Return the pictures now ready, in presentation order. Empty while the codec reorders."""
         try:
             return self._decoder.decode(packet)
-        except NvdecRefusedError as error:
+        except (NvdecRefusedError, DeviceMemoryError) as error:
             self._decoder.close()
             self._fall_back(error)
             raise CorruptPacketError(f"NVDEC gave this stream up: {error}") from None
@@ -59,6 +60,6 @@ class _FallingBack:
         """Give the decoder's buffers back. Closing twice is safe."""
         self._decoder.close()
 
-    def _fall_back(self, error: NvdecRefusedError) -> None:
+    def _fall_back(self, error: NvdecRefusedError | DeviceMemoryError) -> None:
         self._gpu_first.refused(str(error))
         self._decoder = self._software()

@@ -1,0 +1,100 @@
+"""Where a GPU's memory is too small, the message names a batch that really fits, and the streams beside it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from engines.buffers import DeviceBuffer
+from engines.cuda_runtime import _is_no_memory
+from engines.device import Gpu, open_gpu
+from engines.device_room import open_slots_or_say
+from engines.errors import DeviceMemoryError
+from engines.inspect_model import read_model_spec
+from engines.runtime import RuntimeOptions, open_runtime
+from pipeline.config.sections import DecodeSection
+from pipeline.decode.room import stream_bytes, warn_where_tight
+from tests.benchmarks.gpu_inputs import yolov8_shaped
+
+
+class SmallGpu(Gpu):
+    """A GPU's facts with a fixed amount of free memory."""
+
+    def free_bytes(self) -> int:
+        return 900 << 20
+
+
+GPU = SmallGpu(0, "NVIDIA TEST", (9, 0), 1 << 30)
+
+
+class Slot:
+    """Takes memory as its batch is large; there is room for batches up to five."""
+
+    closed = 0
+
+    def __init__(self, rows: int) -> None:
+        if rows > 5:
+            raise DeviceMemoryError("the GPU is out of memory (CUDA_ERROR_OUT_OF_MEMORY, out of memory).")
+
+    def close(self) -> None:
+        Slot.closed += 1
+
+
+def test_the_batch_that_fits_is_found_by_trying_and_given_back():
+    with pytest.raises(DeviceMemoryError) as caught:
+        open_slots_or_say("model m", GPU, 100 << 20, 16, False, lambda rows: (Slot(rows), Slot(rows)))
+    told = str(caught.value)
+    assert "model m: its slots for batches up to 16 do not fit into the 900 MiB" in told
+    assert "A batch of 4 fits, with room for about 9 streams of 1920x1080" in told
+    assert "infer.batch_size: 4" in told
+    assert Slot.closed == 2
+    assert open_slots_or_say("model m", GPU, 0, 4, False, lambda rows: (Slot(rows),))
+    with pytest.raises(DeviceMemoryError, match="Not even one frame fits"):
+        open_slots_or_say("model m", GPU, 0, 8, True, lambda rows: (Slot(rows),))
+
+
+def test_libraries_words_for_no_memory_are_known():
+    for words in (
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : bfc_arena.cc:376 Failed to allocate memory for requested buffer",
+        "CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED ; GPU=0",
+        "CUDA failure 2: out of memory ; GPU=0",
+    ):
+        assert _is_no_memory(RuntimeError(words))
+    assert not _is_no_memory(RuntimeError("CUDA failure 700: an illegal memory access was encountered"))
+
+
+def test_a_gpu_too_small_for_its_streams_is_said_with_the_number_that_fits(caplog):
+    caplog.set_level(logging.WARNING)
+    warn_where_tight(GPU, 4, DecodeSection())
+    assert not caplog.records
+    warn_where_tight(GPU, 40, DecodeSection())
+    (record,) = caplog.records
+    assert f"about {(900 << 20) // stream_bytes(DecodeSection())} streams" in record.message
+    assert "there are 40" in record.message
+
+
+@pytest.fixture
+def crowded() -> Iterator[Gpu]:
+    """A GPU of which all but 700 MiB are taken."""
+    gpu = open_gpu()
+    with DeviceBuffer(gpu, (1 << 20,), "uint8"), DeviceBuffer(gpu, (gpu.free_bytes() - (700 << 20),), "uint8"):
+        yield gpu
+
+
+@pytest.mark.cuda
+@pytest.mark.runtime("cuda")
+@pytest.mark.timeout(300)
+def test_on_a_crowded_gpu_the_named_batch_opens(tmp_path, crowded):
+    model = yolov8_shaped("s", tmp_path)
+    spec = read_model_spec(model)
+    options = {"precision": "fp16", "stream_bytes": 50 << 20}
+    with pytest.raises(DeviceMemoryError) as caught:
+        open_runtime("cuda", model, spec, RuntimeOptions(max_batch=128, **options))
+    told = str(caught.value)
+    found = re.search(r"A batch of (\d+) fits, with room for about (\d+) streams", told)
+    assert found, told
+    with open_runtime("cuda", model, spec, RuntimeOptions(max_batch=int(found[1]), **options)) as runtime:
+        assert runtime.slots[0].run(int(found[1]))

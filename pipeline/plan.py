@@ -8,7 +8,7 @@ from typing import TypeVar
 from pipeline.bounded_queue import Policy
 from pipeline.capture import CaptureLimits
 from pipeline.config.sections import Config, StreamSection
-from pipeline.infer.terms import Terms
+from pipeline.infer.terms import Deadline, Terms
 from pipeline.source.address import parse_address
 from pipeline.source.source import SourceOptions
 
@@ -84,7 +84,7 @@ def plan_stream(section: StreamSection, config: Config) -> StreamPlan:
         policy=("drop_oldest" if live else "block") if settled.policy == "auto" else _set(settled.policy),
         limits=CaptureLimits(max_pixels=config.decode.max_pixels, stall_seconds=_set(settled.read_timeout)),
         tracker=_set(settled.tracker),
-        terms=_terms(settled, live),
+        terms=_terms(settled, config, live),
         shrinks=live and settled.adapt == "resolution",
         max_fps=section.max_fps,
         every=1 if _carries(settled) else _set(settled.every),
@@ -112,15 +112,23 @@ def _set(value: Value | None) -> Value:
     return value
 
 
-def _terms(settled: StreamSection, live: bool) -> Terms:
+def _terms(settled: StreamSection, config: Config, live: bool) -> Terms:
     return Terms(
-        deadline_seconds=settled.deadline if live else None,  # a file waits for us: nothing of it is ever too late
+        deadline=_deadline(settled, config) if live else None,  # a file waits for us: nothing of it is ever too late
         weight=_set(settled.weight) * (1.0 if live else _PATIENT_SHARE),
         min_fps=_set(settled.min_fps),
         every=_set(settled.every) if _carries(settled) else 1,
         adapt=live and settled.adapt == "stride",
         carries=_carries(settled),
     )
+
+
+def _deadline(settled: StreamSection, config: Config) -> Deadline | None:
+    if settled.deadline is None:
+        return None
+    if settled.deadline == "auto":
+        return Deadline(config.keepup.max_age, gives_way=True)
+    return Deadline(settled.deadline)
 
 
 def _carries(settled: StreamSection) -> bool:

@@ -146,7 +146,7 @@ class Streams(Mapping[str, StreamSupervisor]):
             stream.meter.judge_by(self._settings(plan))
             self._batcher.change_terms(stream.queue, plan.terms)
             self._track.change_threshold(stream_id, plan.score_threshold)
-            outlet = Outlet(stream.meter, plan.terms.deadline_seconds)
+            outlet = Outlet(stream.meter, plan.terms.deadline)
             self._entries = {**self._entries, stream_id: _Entry(stream, outlet, entry.leaving, entry.gone)}
 
     def pause(self, stream_id: str) -> None:
@@ -215,7 +215,7 @@ class Streams(Mapping[str, StreamSupervisor]):
         )
         self._track.add(plan.stream_id, plan.tracker, plan.score_threshold, self._config.track.new_track_score)
         self._times.add(plan.stream_id)
-        entry = _Entry(stream, Outlet(meter, plan.terms.deadline_seconds))
+        entry = _Entry(stream, Outlet(meter, plan.terms.deadline))
         self._entries = {**self._entries, plan.stream_id: entry}
         if self._started:
             stream.start()
@@ -234,8 +234,10 @@ class Streams(Mapping[str, StreamSupervisor]):
         return stream
 
     def _settings(self, plan: StreamPlan) -> KeepupSettings:
-        every = plan.settled.every or 1
-        return KeepupSettings.from_section(self._config.keepup, plan.terms.deadline_seconds, every, self._input_size)
+        deadline, every = plan.terms.deadline, plan.settled.every or 1
+        return KeepupSettings.from_section(
+            self._config.keepup, deadline.seconds if deadline else None, every, self._input_size
+        )
 
 
 def _is_empty(stream: StreamSupervisor) -> bool:

@@ -11,6 +11,7 @@ from pipeline.config.engine_section import EngineSection
 from pipeline.config.values import (
     ClassRef,
     DashboardListen,
+    DeadlineSetting,
     Duration,
     Listen,
     Number,
@@ -183,8 +184,9 @@ class DashboardSection(Section):
 class OverloadSection(Section):
     """Who gets what when there is not enough capacity for all."""
 
-    deadline: Duration | None = Field(None, ge=0.01, le=3600.0)
-    """Oldest that a published live frame may be, from capture. null: no bound but keepup.max_age in the queue."""
+    deadline: DeadlineSetting | None = "auto"
+    """Oldest that a published live frame may be, from capture. auto: keepup.max_age from arrival, and never less than
+    1.5 times what the work on a frame takes. null: no bound but keepup.max_age in the queue. 10ms to 1h."""
     weight: Number = Field(1.0, ge=0.01, le=100.0)
     """A stream's share of the capacity, against the weights of the others."""
     min_fps: Number = Field(0.0, ge=0.0, le=1000.0)
@@ -222,7 +224,7 @@ class StreamSection(Section):
     """As decode.policy, for this stream."""
     tracker: TrackerName | None = None
     """As track.tracker, for this stream."""
-    deadline: Duration | None = Field(None, ge=0.01, le=3600.0)
+    deadline: DeadlineSetting | None = None
     """As overload.deadline, for this stream."""
     weight: Number | None = Field(None, ge=0.01, le=100.0)
     """As overload.weight, for this stream."""

@@ -69,6 +69,34 @@ Duration = Annotated[
 ]
 """Seconds, written with their unit: "5s", "250ms"."""
 
+_SHORTEST_DEADLINE, _LONGEST_DEADLINE = 0.01, 3600.0
+
+
+def parse_deadline(value: Any) -> float | str:
+    """Return "auto" or the seconds of a duration of 10ms to 1h. Raises ValueError for anything else."""
+    if value == "auto":
+        return "auto"
+    match = _DURATION.match(value) if isinstance(value, str) else None
+    seconds = parse_duration(value) if match else 0.0
+    if not _SHORTEST_DEADLINE <= seconds <= _LONGEST_DEADLINE:
+        raise ValueError('auto is expected, or a duration of 10ms to 1h with its unit, as in "200ms"')
+    return seconds
+
+
+def format_deadline(deadline: float | str) -> str:
+    """Return a deadline as a configuration writes it."""
+    return deadline if isinstance(deadline, str) else format_duration(deadline)
+
+
+DeadlineSetting = Annotated[
+    float | Literal["auto"],
+    BeforeValidator(
+        parse_deadline, json_schema_input_type=Annotated[str, Field(pattern=rf"^auto$|{_DURATION.pattern}")]
+    ),
+    PlainSerializer(format_deadline, return_type=str, when_used="json"),
+]
+"""Seconds, written with their unit, or "auto"."""
+
 _LISTEN = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(\d{1,5})$")
 
 

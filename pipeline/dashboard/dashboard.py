@@ -11,7 +11,7 @@ import pipeline as onpace
 from engines.cores import usable_cores
 from pipeline.clock import monotonic
 from pipeline.config.sections import DashboardSection
-from pipeline.config.values import format_duration
+from pipeline.config.values import format_deadline
 from pipeline.dashboard.facts import ProcessFacts, StreamFacts, StreamList
 from pipeline.dashboard.feed import Feed
 from pipeline.dashboard.history import History
@@ -144,7 +144,7 @@ def stream_facts(stream: StreamSupervisor, status: StreamStatus) -> StreamFacts:
         live=plan.live,
         paused=stream.paused,
         tracker=plan.tracker,
-        deadline=None if section.deadline is None else format_duration(section.deadline),
+        deadline=None if section.deadline is None else format_deadline(section.deadline),
         weight=section.weight or 1.0,
         min_fps=section.min_fps or 0.0,
         max_fps=section.max_fps,

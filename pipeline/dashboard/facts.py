@@ -19,7 +19,7 @@ class StreamFacts(Struct, frozen=True):
     tracker: str
     """bytetrack, ocsort or off."""
     deadline: str | None
-    """Oldest that a published frame may be, as in "200ms"; null sets no bound."""
+    """Oldest that a published frame may be, as in "200ms", or "auto"; null sets no bound."""
     weight: float
     """Share of the capacity, against the weights of the others."""
     min_fps: float

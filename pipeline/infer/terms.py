@@ -5,14 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.estimate import Estimate
+from pipeline.frame import Frame
+
+GIVES_WAY_TIMES = 1.5
+"""A deadline that gives way is never less than so many times what the work on a frame takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """The oldest that a published frame may be."""
+
+    seconds: float
+    gives_way: bool = False
+    """Nobody asked for it: it counts from arrival, because what the camera and the network take cannot be made up for,
+    and a machine whose work alone takes longer goes on publishing."""
+
+    def is_missed(self, frame: Frame, published_at: float, work_seconds: float) -> bool:
+        """Whether a frame that is published at that monotonic second is too old.
+
+        ``work_seconds``: what frames take from being taken to being published.
+        """
+        if self.gives_way:
+            return published_at - frame.received_at > max(self.seconds, GIVES_WAY_TIMES * work_seconds)
+        return published_at - frame.captured_at > self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """One stream's terms."""
 
-    deadline_seconds: float | None = None
-    """Oldest that a published frame may be, from capture; None sets no bound."""
+    deadline: Deadline | None = None
+    """None sets no bound."""
     weight: float = 1.0
     """Share of the capacity, against the weights of the others. Above 0."""
     min_fps: float = 0.0

@@ -117,10 +117,11 @@ class Waiting:
         """Return why a frame is hopeless; empty where it is not."""
         if max_age_seconds is not None and now - frame.received_at > max_age_seconds:
             return "stale"
-        deadline = self.terms.deadline_seconds
-        if deadline is not None and now - frame.captured_at > deadline - self._to_publish.expected(now):
-            return "deadline"
-        return ""
+        deadline = self.terms.deadline
+        if deadline is None:
+            return ""
+        work_seconds = self._to_publish.expected(now)
+        return "deadline" if deadline.is_missed(frame, now + work_seconds, work_seconds) else ""
 
     def _sheds(self, now: float) -> bool:
         if len(self.queue) < self.terms.every:  # frames that wait for no run do not stand in the queue

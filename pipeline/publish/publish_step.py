@@ -11,7 +11,7 @@ from engines.nvtx import profiled_range
 from pipeline.clock import monotonic
 from pipeline.frame import Frame, count_by_stream
 from pipeline.infer.batch import Batch
-from pipeline.infer.terms import TimeToPublish
+from pipeline.infer.terms import Deadline, TimeToPublish
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.status import StreamStatus
@@ -30,8 +30,8 @@ class Outlet:
     """What one stream's results pass on their way out."""
 
     meter: StreamMeter
-    deadline_seconds: float | None = None
-    """Frames older than this, from capture, are dropped instead of published."""
+    deadline: Deadline | None = None
+    """Frames that miss it are dropped instead of published."""
 
 
 class Outlets(Protocol):
@@ -114,20 +114,21 @@ class PublishStep:
         for stream_id, frames in count_by_stream(result.frame for result in results).items():
             self._outlets.outlet(stream_id).meter.ledger.move("infer", "publish", frames)
         tracked_frames = self._track(results)
+        if batch.frames:  # before they are published: a deadline that gives way asks for it
+            now = monotonic()
+            self._time_to_publish.report(now - batch.taken_at, now)
         with self._publishing, profiled_range("track, publish"):
             for tracked in tracked_frames if self._tracks is None else _shown(tracked_frames, self._tracks[0]):
                 self._publish_frame(tracked)
-        ended = monotonic()
-        self._busy.add(started, ended)
-        if batch.frames:
-            self._time_to_publish.report(ended - batch.taken_at, ended)
+        self._busy.add(started, monotonic())
 
     def _publish_frame(self, tracked: TrackedFrame) -> None:
         inferred, frame = tracked.inferred, tracked.inferred.frame
         outlet = self._outlets.outlet(frame.stream_id)
         meter = outlet.meter
         now = monotonic()
-        if outlet.deadline_seconds is not None and now - frame.captured_at > outlet.deadline_seconds:
+        deadline = outlet.deadline
+        if deadline is not None and deadline.is_missed(frame, now, self._time_to_publish.expected(now)):
             meter.dropped("publish", "publish", "deadline", now)
             return
         service = (

@@ -206,3 +206,10 @@ def test_int8_without_calibration_is_a_problem_and_its_paths_are_the_configurati
     path = folder / "calibrated.yaml"
     path.write_text(asked.replace("precision: int8", "precision: int8\n  calibration: [clip.mp4, 'images:stills']"))
     assert load_config(path).infer.calibration == [str(folder / "clip.mp4"), f"images:{folder / 'stills'}"]
+
+
+@pytest.mark.parametrize("value", ["5", "2h", "5ms", "never", "true"])
+def test_a_deadline_is_auto_or_a_duration_within_bounds(problems_of: Check, value: str) -> None:
+    found = problems_of(GOOD + f"overload:\n  deadline: {value}\n")
+    assert [(problem.line, problem.path) for problem in found] == [(11, "overload.deadline")]
+    assert "auto is expected, or a duration of 10ms to 1h" in found[0].message

@@ -104,7 +104,7 @@ def test_a_stream_that_cannot_be_is_refused_with_every_problem(running, body, pa
     [
         ("POST", "/api/streams", {"id": "s0", "url": "pattern:"}, 409, "conflict", "another name"),
         ("PATCH", "/api/streams/s0", {"url": "pattern:"}, 422, "invalid", "max_fps"),
-        ("PATCH", "/api/streams/s0", {"deadline": 3}, 422, "invalid", '"5s"'),
+        ("PATCH", "/api/streams/s0", {"deadline": 3}, 422, "invalid", '"200ms"'),
         ("PATCH", "/api/streams/s0", b"[1]", 400, "not_json", "JSON object"),
         ("PATCH", "/api/streams/s0", b"{", 400, "not_json", "not valid JSON"),
         ("PATCH", "/api/streams/s0", b"[" * 50_000, 400, "not_json", "not valid JSON"),

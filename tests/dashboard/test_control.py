@@ -126,7 +126,7 @@ def test_a_rate_a_threshold_and_a_deadline_change_while_it_plays(running, name):
     assert all(len(message.objects) == 1 for message in running.of(name)[before:])
     assert running.stream(name)["status"]["dropped"]["decode"]["rate"] > 0
     back = running.ask("PATCH", f"/api/streams/{name}", {"deadline": None, "max_fps": None, "score_threshold": None})[1]
-    assert (back["deadline"], back["max_fps"], back["score_threshold"], back["min_fps"]) == (None, None, 0.25, 1.0)
+    assert (back["deadline"], back["max_fps"], back["score_threshold"], back["min_fps"]) == ("auto", None, 0.25, 1.0)
 
 
 def test_a_stream_held_to_a_lower_rate_keeps_pace(planted):

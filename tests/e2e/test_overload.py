@@ -39,8 +39,29 @@ def test_nothing_older_than_its_deadline_is_published(tmp_path, models, cameras,
     assert ages, streams
     assert max(ages) <= 0.3
     assert streams["tight"]["age_seconds"]["max"] <= 0.3
+    # Where none is set, a second; a busy machine, whose work alone takes that long, goes on nevertheless.
+    loose = streams["loose"]
+    assert loose["published"]
+    assert loose["age_seconds"]["max"] <= max(1.1, 4 * loose["service_seconds_p95"])
     assert all(balanced(stream) and not stream["in_flight"] for stream in streams.values())
     assert streams["tight"]["verdict"] == "overloaded"
+
+
+@pytest.mark.parametrize("deadline", ["auto", "10ms"])
+def test_a_machine_whose_work_alone_takes_longer_is_not_starved_unless_that_was_asked_for(
+    tmp_path, models, cameras, clip, deadline
+):
+    plans = {"a": (cameras.add_camera("a", clip, fps=30).url, "")}
+    extra = f"keepup: {{max_age: 10ms}}\noverload: {{deadline: {deadline}}}"
+    streams, _ = run_cameras(tmp_path, models / "working.onnx", plans, extra, seconds=4)
+    stream = streams["a"]
+    assert balanced(stream)
+    if deadline == "auto":
+        assert stream["service_seconds_p95"] > 0.01, "it was meant to take longer"
+        assert stream["published"] > 10
+    else:
+        assert stream["published"] < 0.1 * stream["received"]
+        assert set(stream["dropped"]["infer"]) | set(stream["dropped"].get("publish", {})) >= {"deadline"}
 
 
 def test_overloaded_cameras_share_by_weight(tmp_path, models, cameras, clip):

@@ -11,7 +11,7 @@ from pipeline.bounded_queue import BoundedQueue
 from pipeline.clock import monotonic
 from pipeline.frame import Colour, Frame
 from pipeline.infer.batcher import Batcher
-from pipeline.infer.terms import Terms, TimeToPublish
+from pipeline.infer.terms import Deadline, Terms, TimeToPublish
 from pipeline.infer.turns import Turns
 from pipeline.infer.waiting import Waiting
 
@@ -128,7 +128,7 @@ def test_frames_that_cannot_make_their_deadline_are_handed_back_before_inference
         on_drop=lambda frame, reason: dropped.append((frame.index, reason)),
     )
     batcher.time_to_publish.report(0.1, monotonic())
-    queue = batcher.add_stream(capacity=8, policy="drop_oldest", terms=Terms(deadline_seconds=0.5))
+    queue = batcher.add_stream(capacity=8, policy="drop_oldest", terms=Terms(deadline=Deadline(0.5)))
     now = monotonic()
     for index, age in enumerate((0.6, 0.45, 0.2)):
         queue.put(frame_of("a", index, captured_at=now - age, received_at=now))
@@ -136,6 +136,14 @@ def test_frames_that_cannot_make_their_deadline_are_handed_back_before_inference
     assert batch is not None
     assert [frame.index for frame in batch.frames] == [2]
     assert dropped == [(0, "deadline"), (1, "deadline")]
+
+
+def test_a_deadline_that_nobody_asked_for_counts_from_arrival_and_gives_way_to_slow_work() -> None:
+    frame = frame_of("a", 0, captured_at=1000.0, received_at=1010.0)
+    assert Deadline(1.0).is_missed(frame, 1010.5, 0.1)
+    lenient = Deadline(1.0, gives_way=True)
+    assert [lenient.is_missed(frame, at, 0.1) for at in (1010.9, 1011.1)] == [False, True]
+    assert [lenient.is_missed(frame, at, 4.0) for at in (1014.0, 1015.9, 1016.1)] == [False, False, True]
 
 
 def test_one_hiccup_does_not_condemn_every_later_frame() -> None:

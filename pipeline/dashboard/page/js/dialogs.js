@@ -80,7 +80,7 @@ export function askForStream(add) {
 export function askForChanges(id, facts, change) {
   const value = (name) => (facts[name] === null || facts[name] === undefined ? "" : String(facts[name]));
   const content = [
-    field("deadline", "Deadline", { value: value("deadline"), placeholder: "none", autofocus: true }, "Oldest that a published frame may be, as in 200ms"),
+    field("deadline", "Deadline", { value: value("deadline"), placeholder: "auto", autofocus: true }, "Oldest that a published frame may be, as in 200ms, or auto"),
     h("div", { class: "pair" },
       field("weight", "Weight", { value: value("weight"), inputmode: "decimal", placeholder: "1" }, "Share of the capacity"),
       field("min_fps", "Least rate", { value: value("min_fps"), inputmode: "decimal", placeholder: "0" }, "Frames a second, before sharing"),

@@ -47,7 +47,7 @@ class SizedRuntime:
         self.concurrent_runs = full.concurrent_runs
         self.file: Path = full.file
         self.build_seconds = full.build_seconds
-        gate = threading.Lock() if full.concurrent_runs == 1 else None
+        gate = threading.Lock() if full.concurrent_runs < len(full.slots) else None
         rows = zip(*(runtime.slots for runtime in self._runtimes), strict=True)
         self.slots: tuple[Slot, ...] = tuple(
             SizedSlot([(spec, _gated(slot, gate)) for spec, slot in zip(self.specs, row, strict=True)]) for row in rows

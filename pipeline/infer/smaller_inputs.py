@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from engines.errors import ModelError, PlanMissingError, RunError
 from engines.model_spec import ModelSpec
@@ -40,13 +39,13 @@ class SmallerInputs:
         if not self._models:
             return full
         # Slots pair up only where every size shares out the cores in the same way.
-        shape: Literal["latency", "throughput"] = "latency" if full.concurrent_runs == 1 else "throughput"
+        if full.concurrent_runs < len(full.slots):
+            options = replace(options, prefer="latency")
+        else:
+            options = replace(options, prefer="throughput", threads=len(full.slots))
         with ExitStack() as opened:
             opened.enter_context(full)
-            runtimes = [
-                (one.spec, opened.enter_context(self._open(full.name, one, replace(options, prefer=shape))))
-                for one in self._models
-            ]
+            runtimes = [(one.spec, opened.enter_context(self._open(full.name, one, options))) for one in self._models]
             sized = SizedRuntime(full, self._spec, runtimes)
             opened.pop_all()
         return sized

@@ -25,7 +25,7 @@ from pipeline.keepup.load import BusyClock
 from pipeline.pipeline import Pipeline
 from tests.helpers.resized_onnx import open_size_yolox, resized_yolov8
 from tests.helpers.test_data import test_data
-from tests.helpers.tiny_onnx import colour_detector, do_nothing_detector
+from tests.helpers.tiny_onnx import colour_detector, do_nothing_detector, working_detector
 
 
 def config_of(model: Path, **infer: object):
@@ -193,3 +193,22 @@ def best_overlap(box, others) -> float:
     both = np.prod(np.clip(sides, 0, None), axis=1)
     areas = np.prod(others[:, 2:] - others[:, :2], axis=1) + np.prod(box[2:] - box[:2])
     return float((both / (areas - both)).max(initial=0.0))
+
+
+@pytest.mark.parametrize(
+    ("prefer", "threads", "side"),
+    [("auto", 2, 96), ("auto", 3, 96), ("auto", 2, 640), ("latency", 2, 96), ("throughput", 3, 96), ("auto", 1, 96)],
+)
+def test_every_slot_has_every_size_however_the_cores_are_shared_out(prefer, threads, side, tmp_path):
+    """Runs that are very short, or very long, are given other numbers of slots than the rest."""
+    sides = (side, 32)
+    full, small = (working_detector(tmp_path / f"{one}.onnx", (one, one), layers=2) for one in sides)
+    config = config_of(full, smaller=[str(small)], prefer=prefer, threads=threads)
+    spec = read_model_spec(full)
+    options = RuntimeOptions(prefer=prefer, threads=threads, streams=2)
+    with SmallerInputs(config, full, spec).open_beside(open_runtime("cpu", full, spec, options), options) as runtime:
+        assert runtime.slots
+        assert {len(slot.sizes) for slot in runtime.slots} == {2}
+        for slot in runtime.slots:
+            for _, sized in slot.sizes:
+                assert sized.run(1)

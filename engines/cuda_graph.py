@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engines.device import CudaStream, checked, driver
+from engines.enqueue import launch_graph
 from engines.errors import DeviceLostError, RunError
 
 _log = logging.getLogger("onpace.cuda_graph")
@@ -17,11 +18,12 @@ class CudaGraph:
 
     def __init__(self, executable: Any, cuda_stream: CudaStream) -> None:
         self._executable = executable
+        self._handle = int(executable)
         self._cuda_stream = cuda_stream
 
     def launch(self) -> None:
         """Enqueue the work again, at the same addresses. Raises RunError."""
-        checked(driver().cuGraphLaunch(self._executable, self._cuda_stream.handle))
+        launch_graph(self._handle, self._cuda_stream.handle)
 
     def close(self) -> None:
         """Give it back; it must not be running."""

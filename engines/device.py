@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from engines.enqueue import record_event
 from engines.errors import DeviceLostError, DeviceMemoryError, RunError, RuntimeMissingError
 from engines.nvtx import name_cuda_stream
 
@@ -115,14 +116,15 @@ class CudaStream:
         """The CUstream as a number, for libraries."""
         name_cuda_stream(self.handle, name)
         self._done: Any = device.create_event(core.EventOptions(blocking_sync=True))
+        self._done_handle = int(self._done.handle)
 
     def synchronise(self) -> None:
         """Wait until everything enqueued so far is done. Sleeps; waits for this stream alone.
 
         Raises RunError where something that was enqueued has failed.
         """
+        record_event(self._done_handle, self.handle)
         with cuda_errors():
-            self.stream.record(self._done)
             self._done.sync()
 
     def lost(self) -> DeviceLostError | None:

@@ -1,4 +1,4 @@
-"""The driver calls of every single frame: they only enqueue, and keep the interpreter lock meanwhile.
+"""The driver calls of every frame and batch: they only enqueue, and keep the interpreter lock meanwhile.
 
 ``cuda.bindings`` lets the lock go around each call. These return within microseconds, and where dozens of streams
 decode, getting the lock back takes many times as long.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 from typing import Any
-
-from engines.device import checked, driver
 
 _POINTER = ctypes.c_uint64
 _HANDLE = ctypes.c_void_p
@@ -37,6 +35,13 @@ def wait_for_event(cuda_stream: int, event: int) -> None:
         _raise(code)
 
 
+def launch_graph(graph: int, cuda_stream: int) -> None:
+    """Enqueue a graph that was made ready to run. Raises RunError."""
+    code = _calls().cuGraphLaunch(graph, cuda_stream)
+    if code:
+        _raise(code)
+
+
 @cache
 def _calls() -> Any:
     library = ctypes.PyDLL("libcuda.so.1")
@@ -44,6 +49,7 @@ def _calls() -> Any:
         ("cuMemcpyDtoDAsync_v2", (_POINTER, _POINTER, ctypes.c_size_t, _HANDLE)),
         ("cuEventRecord", (_HANDLE, _HANDLE)),
         ("cuStreamWaitEvent", (_HANDLE, _HANDLE, ctypes.c_uint)),
+        ("cuGraphLaunch", (_HANDLE, _HANDLE)),
     ):
         call = getattr(library, name)
         call.argtypes, call.restype = arguments, ctypes.c_int
@@ -51,4 +57,6 @@ def _calls() -> Any:
 
 
 def _raise(code: int) -> None:
+    from engines.device import checked, driver  # which needs this module
+
     checked((driver().CUresult(code),))

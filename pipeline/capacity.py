@@ -11,8 +11,8 @@ from pipeline.keepup.cause import busiest
 from pipeline.keepup.ledger import LedgerSnapshot
 from pipeline.keepup.settings import OVERLOAD_REASONS
 from pipeline.keepup.status import StreamStatus
-from pipeline.pipeline import Pipeline
 from pipeline.publish.messages import AgePercentiles
+from pipeline.workers.open import Run, open_run
 
 _OPEN_SECONDS = 30.0
 _SETTLE_SECONDS = 2.0
@@ -83,7 +83,7 @@ def _next(done: dict[int, Step], most: int) -> int:
 
 def measure(config: Config, streams: int, measuring: Measuring) -> Step:
     """Run so many of the configured streams, in turn, and judge whether all of them keep up."""
-    with Pipeline(_copies(config, streams, measuring)) as pipeline:
+    with open_run(_copies(config, streams, measuring)) as pipeline:
         pipeline.start()
         _wait_until_all_publish(pipeline)
         time.sleep(_SETTLE_SECONDS)
@@ -136,7 +136,7 @@ def _paced(stream: StreamSection, number: int, deadline: float | None) -> Stream
     return stream.model_copy(update=update)
 
 
-def _wait_until_all_publish(pipeline: Pipeline) -> None:
+def _wait_until_all_publish(pipeline: Run) -> None:
     until = time.monotonic() + _OPEN_SECONDS
     while time.monotonic() < until and pipeline.failure is None:
         if all(status.ledger.published or status.state == "ended" for status in pipeline.status()):

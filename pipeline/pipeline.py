@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 from engines.cores import usable_cores
 from engines.errors import DeviceLostError
 from engines.inspect_model import read_model_spec
-from engines.runtime import Runtime, RuntimeOptions, Slot
-from pipeline.accuracy.calibration import calibration_from
+from engines.runtime import Runtime, Slot
 from pipeline.clock import monotonic
-from pipeline.config.sections import Config
+from pipeline.config.sections import Config, StreamSection
 from pipeline.dashboard.dashboard import Dashboard
-from pipeline.decode.room import open_decoding, stream_bytes
+from pipeline.decode.room import open_decoding
 from pipeline.frame import Frame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
@@ -35,19 +34,20 @@ from pipeline.infer.input_sizes import input_size
 from pipeline.infer.open_step import open_step
 from pipeline.infer.resolution import Resolution
 from pipeline.infer.run_pace import RunPace
+from pipeline.infer.runtime_options import runtime_options
 from pipeline.infer.sized_runtime import gpu_slot
 from pipeline.infer.slots import Slots
 from pipeline.infer.smaller_inputs import SmallerInputs
-from pipeline.infer.upgrade import Upgrade, open_now
+from pipeline.infer.upgrade import open_now
 from pipeline.keepup.process_watch import ProcessWatch
 from pipeline.keepup.status import StreamStatus
 from pipeline.metrics.frame_times import FrameTimes
 from pipeline.metrics.metrics import Metrics
+from pipeline.part import WHOLE, Part, Past
 from pipeline.plan import StreamPlan, plan_stream
-from pipeline.publish.curve import PublisherKeys
 from pipeline.publish.publish_step import PublishStep
 from pipeline.publish.publisher import Publisher
-from pipeline.publish.sink import open_sink
+from pipeline.publish.sinks import open_sinks
 from pipeline.publish.tracing import open_tracing
 from pipeline.samples import find_model
 from pipeline.stage import StageThread
@@ -63,11 +63,14 @@ _ABANDONED: list[object] = []
 class Pipeline:
     """One running pipeline. Nothing global is needed to run two side by side."""
 
-    def __init__(self, config: Config, config_file: Path | None = None, *, timeline: Timeline | None = None) -> None:
+    def __init__(
+        self, config: Config, config_file: Path | None = None, *, timeline: Timeline | None = None, part: Part = WHOLE
+    ) -> None:
         """Open everything that can fail for bad input, before the first frame.
 
         ``config_file``: where ``config`` came from; ``dashboard.save`` writes changes back to it.
-        ``timeline`` shows what every thread and slot does; whoever opened it closes it.
+        ``timeline`` shows what every thread and slot does; whoever opened it closes it. ``part``: of a run that
+        several pipelines make.
         Raises InputError (addresses), ModelError and RuntimeMissingError (the model and what runs it).
         """
         plans = [plan_stream(section, config) for section in config.streams]
@@ -91,13 +94,16 @@ class Pipeline:
             self.dashboard = opened.enter_context(closing(Dashboard(config.dashboard, cameras=cameras)))
             self._tracing = opened.enter_context(closing(open_tracing(config.trace)))
             # Before the model is loaded and warmed up: subscribers that wait already miss nothing.
-            self._publisher = opened.enter_context(closing(self._open_publisher()))
-            runtime, self._upgrade = self._open_runtime(model, plans)
+            self._publisher = opened.enter_context(closing(self._open_publisher(part)))
+            options = runtime_options(config, self.spec, plans)
+            runtime, self._upgrade = open_now(
+                config.infer.runtime, model, self.spec, options, config.engine.build, self._smaller.open_beside
+            )
             opened.callback(self._unless_lost, runtime.close)
             self._nvdec = open_decoding(gpu_slot(runtime), config.decode, len(plans))
             if self._nvdec is not None:
                 opened.callback(self._unless_lost, self._nvdec.close)
-            self._wire(plans, runtime)
+            self._wire(plans, runtime, part.pasts)
             opened.callback(self._unless_lost, self._slots.close)
             if self._upgrade is not None:
                 opened.callback(self._upgrade.close)
@@ -105,7 +111,7 @@ class Pipeline:
         self.metrics.watch(self)
         self.dashboard.watch(self)
 
-    def _wire(self, plans: Sequence[StreamPlan], runtime: Runtime) -> None:
+    def _wire(self, plans: Sequence[StreamPlan], runtime: Runtime, pasts: Mapping[str, Past]) -> None:
         keepup, timeline = self.config.keepup, self._timeline
         self._batcher = Batcher(
             batch_size=runtime.max_batch,
@@ -132,7 +138,7 @@ class Pipeline:
         )
         self._resolution = Resolution(self.streams, keepup.hysteresis, runtime)
         for section in self.config.streams:
-            self.streams.add(section)
+            self.add(section, pasts.get(section.id))
         if not self.config.dashboard.stay:
             self._batcher.close()
         # track -> publish
@@ -192,6 +198,12 @@ class Pipeline:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def add(self, section: StreamSection, past: Past | None = None) -> None:
+        """Take in one more stream, which goes on from its ``past``. Raises StreamError and UrlError."""
+        if past is not None:
+            self._publisher.resume(section.id, past.sequence)
+        self.streams.add(section, past)
+
     def status(self) -> list[StreamStatus]:
         """How every stream is doing now, in the order of the configuration."""
         return self._watch.status(self.streams.values_now(), monotonic())
@@ -239,33 +251,16 @@ class Pipeline:
     def _keep_publishing(self) -> None:
         self._publishing.run(self._in_order.wait_until_finished)
 
-    def _open_runtime(self, model: Path, plans: Sequence[StreamPlan]) -> tuple[Runtime, Upgrade | None]:
-        infer, engine = self.config.infer, self.config.engine
-        options = RuntimeOptions(
-            prefer=infer.prefer,
-            max_batch=infer.batch_size,
-            threads=infer.threads,
-            streams=len(plans),
-            live=all(plan.live for plan in plans),
-            precision=infer.precision,
-            calibration=calibration_from(infer.calibration, self.spec, infer.calibration_pictures),
-            gpu=infer.gpu,
-            stream_bytes=stream_bytes(self.config.decode),
-            plans=engine.options(),
-        )
-        return open_now(infer.runtime, model, self.spec, options, engine.build, self._smaller.open_beside)
-
-    def _open_publisher(self) -> Publisher:
+    def _open_publisher(self, part: Part) -> Publisher:
         publish = self.config.publish
-        curve = publish.curve
-        keys = PublisherKeys.load(Path(curve.keys), Path(curve.allow)) if curve else None
         return Publisher(
-            [open_sink(address, publish.encoding, keys) for address in publish.sinks],
+            open_sinks(publish) if part.sink is None else [part.sink],
             model_name=self.spec.name,
             class_names=self.spec.class_names,
             input_size=input_size(self.spec),
             status_interval=publish.status_interval,
             also=self.dashboard.feed.send,
+            publisher_id=part.publisher_id,
         )
 
     def _publish_step(self) -> PublishStep:

@@ -6,21 +6,25 @@ publish step its outlet, the metrics its times. A stream that was removed stays 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pipeline.config.sections import MOST_STREAMS, Config, StreamSection
 from pipeline.decode.nvdec import Nvdec
 from pipeline.errors import StageError, StreamError
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.outlook import Outlook
+from pipeline.keepup.ledger import LedgerSnapshot
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.settings import KeepupSettings
 from pipeline.metrics.frame_times import FrameTimes
+from pipeline.part import Past
 from pipeline.plan import StreamPlan, plan_stream
 from pipeline.publish.publish_step import Outlet
 from pipeline.supervisor import History, StreamSupervisor
@@ -36,6 +40,14 @@ class _Entry:
     outlet: Outlet
     leaving: bool = False
     gone: threading.Event = field(default_factory=threading.Event)
+
+
+class Removed(NamedTuple):
+    """What a removed stream amounted to."""
+
+    gone: bool
+    """Whether its last frame has left; if not, it goes by itself."""
+    ledger: LedgerSnapshot
 
 
 class Streams(Mapping[str, StreamSupervisor]):
@@ -112,8 +124,11 @@ class Streams(Mapping[str, StreamSupervisor]):
         """Whether every stream that may still bring frames is live: none of them can wait."""
         return all(entry.stream.meter.live or entry.stream.queue.closed for entry in self._entries.values())
 
-    def add(self, section: StreamSection) -> None:
-        """Take in one more stream. Raises StreamError for a name that is taken, and UrlError."""
+    def add(self, section: StreamSection, past: Past | None = None) -> None:
+        """Take in one more stream, which goes on from its ``past``.
+
+        Raises StreamError for a name that is taken, and UrlError.
+        """
         plan = plan_stream(section, self._config)
         with self._lock:
             known = self._entries.get(plan.stream_id)
@@ -129,6 +144,8 @@ class Streams(Mapping[str, StreamSupervisor]):
                 )
             if len(self._entries) >= MOST_STREAMS:
                 raise StreamError(f"there are {MOST_STREAMS} streams already, and no more are allowed.")
+            if past is not None:
+                self._histories[plan.stream_id] = History(past.epoch, itertools.count(past.frames))
             self._open(plan)
 
     def section(self, stream_id: str) -> StreamSection:
@@ -161,13 +178,18 @@ class Streams(Mapping[str, StreamSupervisor]):
         """Leave the source and open it anew, in a new epoch."""
         self._playing(stream_id).restart()
 
-    def remove(self, stream_id: str, wait_seconds: float = 0.0) -> bool:
-        """Ask a stream to end and to go once its last frame has left; return whether it has gone in time."""
+    def remove(self, stream_id: str, wait_seconds: float = 0.0) -> Removed:
+        """Ask a stream to end and to go once its last frame has left; wait so long for that."""
         with self._lock:
             entry = self._entry(stream_id)
             self._entries = {**self._entries, stream_id: _Entry(entry.stream, entry.outlet, True, entry.gone)}
             entry.stream.stop()
-        return entry.gone.wait(wait_seconds)
+        gone = entry.gone.wait(wait_seconds)
+        return Removed(gone, entry.stream.meter.ledger.snapshot())
+
+    def failed(self) -> list[str]:
+        """Return the streams that were given up."""
+        return [stream.plan.stream_id for stream in self.values_now() if stream.failed]
 
     def outlet(self, stream_id: str) -> Outlet:
         """Return what a stream's results pass on their way out."""

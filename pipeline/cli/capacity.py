@@ -17,11 +17,11 @@ from pipeline.capacity import Measuring, Step, largest, ramp
 from pipeline.capacity import measure as measure_step
 from pipeline.capacity_chart import draw
 from pipeline.chart import check_chart
-from pipeline.cli.run import prepare_process
 from pipeline.cli.summary import console_of, number
 from pipeline.config.load import load_config
 from pipeline.config.values import parse_duration
 from pipeline.errors import ConfigError
+from pipeline.process import prepare_process
 from pipeline.samples import find_sample
 
 

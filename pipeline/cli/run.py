@@ -9,9 +9,8 @@ import sys
 import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
-import cv2
 import typer
 
 from engines.errors import DeviceLostError
@@ -24,11 +23,12 @@ from pipeline.cli.summary import print_summary, summarise
 from pipeline.cli.targets import config_file_of, config_of
 from pipeline.clock import monotonic
 from pipeline.config.sections import Config, MetricsSection
-from pipeline.config.values import parse_listen
+from pipeline.config.values import parse_listen, parse_worker_count
 from pipeline.errors import ConfigError
-from pipeline.pipeline import Pipeline
+from pipeline.process import prepare_process
 from pipeline.publish.publish_step import status_message
 from pipeline.timeline.timeline import Timeline
+from pipeline.workers.open import Run, open_run
 
 _REFRESH_SECONDS = 0.25
 
@@ -63,6 +63,7 @@ def run(
     dashboard: Annotated[
         str | None, typer.Option(help="Serve the live view and the control API: 127.0.0.1:8080, or off.")
     ] = None,
+    workers: Annotated[str | None, typer.Option(help="Processes that share the streams: a number, or auto.")] = None,
     stay: Annotated[bool, typer.Option("--stay", help="Go on when the last stream has ended: add others.")] = False,
     trace: Annotated[
         Path | None, typer.Option(help="Write a timeline of threads, slots and GPU that https://ui.perfetto.dev opens.")
@@ -88,6 +89,8 @@ def run(
     if metrics is not None:
         config = config.model_copy(update={"metrics": MetricsSection(listen=_listen(metrics, "--metrics"))})
     config = _with_dashboard(config, dashboard, stay=stay)
+    if workers is not None:
+        config = config.model_copy(update={"workers": config.workers.model_copy(update={"count": _count(workers)})})
     seconds = seconds_of("--for", duration)
     if summary is not None:
         _check_summary_file(summary)
@@ -98,7 +101,7 @@ def run(
         opened.enter_context(stop_on_signals(asked_to_stop.set))  # they count while the model is still loaded, too
         if timeline is not None:
             opened.callback(timeline.close)
-        with Pipeline(config, config_file_of(targets), timeline=timeline) as pipeline:
+        with open_run(config, config_file_of(targets), timeline=timeline) as pipeline:
             logging.getLogger("onpace.run").info("%s on %s", pipeline.spec.name, pipeline.runtime.describe())
             if not asked_to_stop.is_set():
                 pipeline.start()
@@ -148,7 +151,7 @@ def _report(result: dict[str, Any], file: Path | None, *, json: bool, to_stderr:
     return code
 
 
-def _watch(pipeline: Pipeline, asked_to_stop: threading.Event, until: float | None, *, quiet: bool) -> None:
+def _watch(pipeline: Run, asked_to_stop: threading.Event, until: float | None, *, quiet: bool) -> None:
     """Show the pipeline until it ends by itself, by signal or by time."""
     with live_view(quiet=quiet, to_stderr=_stdout_is_taken(pipeline.config)) as show:
         while not pipeline.wait(_REFRESH_SECONDS):
@@ -164,8 +167,8 @@ def _stdout_is_taken(config: Config) -> bool:
 def end_without_the_gpu(code: int) -> NoReturn:
     """End the process at once: what lies on a lost GPU cannot be given back, and libraries abort when they try."""
     print(
-        "onpace: the GPU is lost to this process, and so it ends. Start it again; with `workers` in the configuration "
-        "a new process takes over by itself.",
+        "onpace: the GPU is lost to this process, and so it ends. Start it again; with `workers.count` above 1 in the "
+        "configuration a new process takes over by itself.",
         file=sys.stderr,
     )
     logging.shutdown()
@@ -173,12 +176,6 @@ def end_without_the_gpu(code: int) -> NoReturn:
         with suppress(OSError):
             stream.flush()
     os._exit(code)
-
-
-def prepare_process() -> None:
-    """Set what is the process's, not the pipeline's: one thread a step, and short turns between Python threads."""
-    cv2.setNumThreads(1)
-    sys.setswitchinterval(0.001)
 
 
 def _with_dashboard(config: Config, listen: str | None, *, stay: bool) -> Config:
@@ -194,3 +191,11 @@ def _listen(address: str, option: str) -> str:
         return parse_listen(address)
     except ValueError as error:
         raise ConfigError(f"{option} {address}: {error}.") from error
+
+
+def _count(workers: str) -> int | Literal["auto"]:
+    try:
+        count: int | Literal["auto"] = parse_worker_count(int(workers) if workers.isdecimal() else workers)
+        return count
+    except ValueError as error:
+        raise ConfigError(f"--workers {workers}: {error}.") from error

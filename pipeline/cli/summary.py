@@ -23,7 +23,7 @@ import pipeline as onpace
 from pipeline.cli import exit_codes
 from pipeline.keepup.status import StreamStatus
 from pipeline.keepup.verdict import SEVERITY
-from pipeline.pipeline import Pipeline
+from pipeline.workers.open import Run
 
 VERDICT_STYLES = {
     "keeping_up": "green",
@@ -44,12 +44,12 @@ _WIDE = 105
 """Columns from which there is room for every figure."""
 
 
-def summarise(pipeline: Pipeline, duration_seconds: float, *, require_pace: bool) -> dict[str, Any]:
+def summarise(pipeline: Run, duration_seconds: float, *, require_pace: bool) -> dict[str, Any]:
     """Return the summary of a finished pipeline, its exit code included."""
     statuses = pipeline.status()
+    model, runtime = pipeline.model_and_runtime
     kept_pace = all(status.final.kept_pace for status in statuses)
-    streams_failed = any(stream.failed for stream in pipeline.streams.values_now())
-    failed = pipeline.failure is not None or streams_failed or any(pipeline.sinks_lost().values())
+    failed = pipeline.failure is not None or pipeline.streams.failed() or any(pipeline.sinks_lost().values())
     if failed:
         exit_code = exit_codes.FAILED
     elif require_pace and not kept_pace:
@@ -63,8 +63,8 @@ def summarise(pipeline: Pipeline, duration_seconds: float, *, require_pace: bool
         "kept_pace": kept_pace,
         "duration_seconds": round(duration_seconds, 3),
         "error": str(pipeline.failure) or type(pipeline.failure).__name__ if pipeline.failure else "",
-        "model": pipeline.spec.name,
-        "runtime": pipeline.runtime.name,
+        "model": model,
+        "runtime": runtime,
         "sinks": pipeline.sinks_lost(),
         "streams": [_stream(status) for status in statuses],
     }

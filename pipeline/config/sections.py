@@ -23,6 +23,7 @@ from pipeline.config.values import (
     TrackerName,
     Transport,
     Whole,
+    WorkerCount,
 )
 
 MOST_STREAMS = 1024
@@ -195,6 +196,17 @@ class OverloadSection(Section):
     """What a live stream may do instead of losing frames: let the model see fewer of them, or see them smaller."""
 
 
+class WorkersSection(Section):
+    """Processes that share the streams."""
+
+    count: WorkerCount = 1
+    """How many. 1: everything in one process. auto: by streams, cores and GPU."""
+    restart_max_wait: Duration = Field(30.0, ge=1.0, le=3600.0)
+    """Longest wait before a worker that was lost is started again; the first ones follow faster."""
+    most_memory: Whole | None = Field(None, ge=64, le=1_048_576)
+    """Memory that a worker may hold, in MiB; one that holds more is started again. null: as much as there is."""
+
+
 class StreamSection(Section):
     """One camera, file, folder of pictures or pattern."""
 
@@ -269,6 +281,8 @@ class Config(Section):
     """The live view and the control API, over HTTP."""
     overload: OverloadSection = OverloadSection()
     """Who gets what when there is not enough capacity for all; a stream may override it."""
+    workers: WorkersSection = WorkersSection()
+    """Processes that share the streams."""
 
     @model_validator(mode="after")
     def _stream_ids_are_unique(self) -> Config:

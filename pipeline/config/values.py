@@ -127,6 +127,27 @@ DashboardListen = Annotated[
 ]
 """Where the dashboard listens: HOST:PORT, or "auto"."""
 
+_MOST_WORKERS = 64
+
+
+def parse_worker_count(value: Any) -> Any:
+    """Return ``value`` if it is "auto" or a number of processes. Raises ValueError."""
+    if value == "auto":
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_WORKERS:
+        raise ValueError(f'"auto" or a whole number from 1 to {_MOST_WORKERS} is expected')
+    return value
+
+
+WorkerCount = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(
+        parse_worker_count,
+        json_schema_input_type=Annotated[int, Field(ge=1, le=_MOST_WORKERS)] | Literal["auto"],
+    ),
+]
+"""How many processes: 1 to 64, or "auto"."""
+
 Whole = Annotated[int, BeforeValidator(_refuse_truth, json_schema_input_type=int)]
 Number = Annotated[float, BeforeValidator(_refuse_truth, json_schema_input_type=float)]
 Switch = Annotated[bool, BeforeValidator(parse_switch, json_schema_input_type=bool)]

@@ -14,9 +14,9 @@ from pipeline.config.problem import InvalidConfig
 from pipeline.config.sections import Config, StreamSection
 from pipeline.dashboard.answers import Refused
 from pipeline.dashboard.facts import Problem, RemovedStream
+from pipeline.dashboard.watched import SteeredStreams
 from pipeline.errors import ConfigError, StreamError, UrlError
 from pipeline.source.redact import redact
-from pipeline.streams import Streams
 
 CHANGEABLE = ("max_fps", "deadline", "weight", "min_fps", "score_threshold")
 """Keys of a stream that may change while it plays; for the others it is removed and added anew."""
@@ -34,7 +34,7 @@ class Control:
     """Steers one pipeline. Thread-safe. Raises Refused for what cannot be done; ``who`` is the asker's address."""
 
     def __init__(
-        self, streams: Streams, config: Config, config_file: Path | None, note: Callable[[str, str], None]
+        self, streams: SteeredStreams, config: Config, config_file: Path | None, note: Callable[[str, str], None]
     ) -> None:
         """``config_file``: where ``dashboard.save`` keeps changes. ``note`` is told of every change to a stream."""
         self._streams = streams
@@ -78,12 +78,9 @@ class Control:
     def remove(self, stream_id: str, who: str) -> RemovedStream:
         """Take a stream out, and wait a while for its last frame to leave."""
         with _refusing():
-            stream = self._streams.get(stream_id)
-            gone = self._streams.remove(stream_id, _REMOVAL_SECONDS)
-        assert stream is not None
+            gone, counts = self._streams.remove(stream_id, _REMOVAL_SECONDS)
         self._tell(who, stream_id, "removed")
         self._save(lambda file: file.remove(stream_id))
-        counts = stream.meter.ledger.snapshot()
         return RemovedStream(
             id=stream_id,
             gone=gone,

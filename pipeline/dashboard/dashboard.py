@@ -15,14 +15,13 @@ from pipeline.config.values import format_deadline
 from pipeline.dashboard.facts import ProcessFacts, StreamFacts, StreamList
 from pipeline.dashboard.feed import Feed
 from pipeline.dashboard.history import History
-from pipeline.dashboard.preview import Preview
+from pipeline.dashboard.preview import Pictured, Preview
 from pipeline.dashboard.reach import host_of, is_loopback
-from pipeline.dashboard.watched import Watched
+from pipeline.dashboard.watched import Steered, Watched
 from pipeline.errors import UrlError
 from pipeline.keepup.status import StreamStatus, process_status
 from pipeline.publish.publish_step import status_message
 from pipeline.source.address import parse_address
-from pipeline.supervisor import StreamSupervisor
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -40,9 +39,13 @@ _log = logging.getLogger("onpace.dashboard")
 class Dashboard:
     """Made before the pipeline is: a page can be opened while the model is being loaded."""
 
-    def __init__(self, section: DashboardSection, *, cameras: bool) -> None:
-        """``cameras``: whether there are any, for "auto". Raises UrlError where the address cannot be had."""
+    def __init__(self, section: DashboardSection, *, cameras: bool, preview: Pictured | None = None) -> None:
+        """``cameras``: whether there are any, for "auto". ``preview``: where pictures come from, if not from here.
+
+        Raises UrlError where the address cannot be had.
+        """
         self._watched: Watched | None = None
+        self._pictured = preview
         self._control: Control | None = None
         self.feed = Feed()
         """Takes what is published."""
@@ -130,11 +133,11 @@ class Dashboard:
             *stream_routes(self.streams, lambda: self._control),
             *openapi_routes(),
             *event_routes(self.feed, self.streams),
-            *view_routes(self.preview, self.history),
+            *view_routes(self._pictured or self.preview, self.history),
         ]
 
 
-def stream_facts(stream: StreamSupervisor, status: StreamStatus) -> StreamFacts:
+def stream_facts(stream: Steered, status: StreamStatus) -> StreamFacts:
     """Return what is answered about one stream."""
     plan = stream.plan
     section = plan.settled

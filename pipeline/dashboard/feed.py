@@ -28,6 +28,10 @@ class Reader:
         if wanted and (not self._streams or message.stream_id in self._streams):
             self._messages.append(message)
 
+    def wants_detections(self, stream_id: str) -> bool:
+        """Whether it reads this stream's detections."""
+        return self._detections and (not self._streams or stream_id in self._streams)
+
     def take(self) -> list[Message]:
         """Return what came since the last call."""
         return [self._messages.popleft() for _ in range(len(self._messages))]
@@ -44,6 +48,10 @@ class Feed:
         """Hand on a message. Never waits; called by the threads that publish."""
         for reader in self._readers:
             reader.put(message)
+
+    def wants_detections(self, stream_id: str) -> bool:
+        """Whether somebody reads this stream's detections: what is encoded need not be decoded for nobody."""
+        return any(reader.wants_detections(stream_id) for reader in self._readers)
 
     @contextmanager
     def read(self, kinds: Collection[str], streams: Collection[str]) -> Iterator[Reader]:

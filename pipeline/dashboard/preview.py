@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from typing import Protocol
 
 import msgspec
 
@@ -70,6 +71,16 @@ class Viewer:
         return pictures
 
 
+class Pictured(Protocol):
+    """Where a viewer gets pictures from."""
+
+    look_seconds: float
+    """Between two looks."""
+
+    def watch(self, stream_ids: Iterable[str], width: int) -> AbstractContextManager[Viewer]:
+        """Look at these streams about ``width`` pixels wide."""
+
+
 @dataclass(slots=True, eq=False)
 class _Tap:
     """One size of one stream that somebody looks at."""
@@ -116,13 +127,13 @@ class Preview:
                     self._held.put(tap)
 
     @contextmanager
-    def watch(self, stream_ids: Iterable[str], width: int) -> Iterator[Viewer]:
-        """Look at these streams about ``width`` pixels wide.
+    def watch(self, stream_ids: Iterable[str], width: int, *, of: int = 0) -> Iterator[Viewer]:
+        """Look at these streams about ``width`` pixels wide; ``of`` so many that are looked at, others' included.
 
         The thread that enters counts its processor time as the live view's.
         """
         wanted = tuple(dict.fromkeys(stream_ids))
-        fps = min(self._most_fps, max(_LEAST_FPS, _PICTURES_PER_SECOND / max(1, len(wanted))))
+        fps = min(self._most_fps, max(_LEAST_FPS, _PICTURES_PER_SECOND / max(1, len(wanted), of)))
         size = next((size for size in WIDTHS if size >= width), WIDTHS[-1])
         viewer = Viewer(size, fps)
         self._server_thread = threading.get_ident()

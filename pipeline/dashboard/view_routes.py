@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from pipeline.clock import monotonic
 from pipeline.dashboard.history import History
-from pipeline.dashboard.preview import WIDTHS, Picture, Preview
+from pipeline.dashboard.preview import WIDTHS, Picture, Pictured
 
 PAGE = Path(__file__).parent / "page"
 _LENGTHS = struct.Struct("<II")
@@ -42,7 +42,7 @@ _PAGE_HEADERS = {
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
-def view_routes(preview: Preview, history: History) -> list[Route]:
+def view_routes(preview: Pictured, history: History) -> list[Route]:
     """Return the routes of the live view, for an application that has checked who asks."""
 
     async def read_preview(request: Request) -> Response:
@@ -70,7 +70,7 @@ def view_routes(preview: Preview, history: History) -> list[Route]:
     ]
 
 
-async def _records(preview: Preview, streams: Collection[str], width: int) -> AsyncIterator[bytes]:
+async def _records(preview: Pictured, streams: Collection[str], width: int) -> AsyncIterator[bytes]:
     """Yield pictures as they come: two lengths (uint32, little endian), then as many bytes of JSON and of JPEG."""
     sent_at = monotonic()
     with preview.watch(streams, width) as viewer:

@@ -7,6 +7,7 @@ microseconds and a lock for each of the ten durations of a frame.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from itertools import accumulate
 
 AGE_BOUNDS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
@@ -34,6 +35,15 @@ class Buckets:
             self.total += seconds
         else:
             self._counts[0] += 1
+
+    def counts(self) -> list[int]:
+        """Return how many fell into each bucket; the last has no upper bound."""
+        return list(self._counts)
+
+    def add(self, counts: Sequence[int], total: float) -> None:
+        """Count in what another process recorded in the same buckets, ``total`` seconds in all."""
+        self._counts = [own + other for own, other in zip(self._counts, counts, strict=True)]
+        self.total += total
 
     def cumulative(self) -> list[tuple[str, float]]:
         """Return ``(upper bound, values up to it)`` as Prometheus has it; the last bound is "+Inf", the count."""

@@ -17,7 +17,7 @@ from pipeline.keepup.status import StreamStatus, process_status
 from pipeline.metrics.buckets import Buckets
 from pipeline.metrics.gpu_figures import GpuFigures
 from pipeline.metrics.names import METRICS
-from pipeline.metrics.watched import Watched
+from pipeline.metrics.watched import Watched, WorkerFacts
 from pipeline.publish.messages import Verdict
 
 Rows = Iterable[tuple[Sequence[str], float]]
@@ -31,8 +31,14 @@ _CLOCKS: tuple[str, ...] = get_args(CaptureClock)
 class PipelineCollector(Collector):
     """One pipeline's metrics. Until ``watched`` returns one there is only the build."""
 
-    def __init__(self, watched: Callable[[], Watched | None], gpus: GpuFigures | None = None) -> None:
+    def __init__(
+        self,
+        watched: Callable[[], Watched | None],
+        gpus: GpuFigures | None = None,
+        workers: Callable[[], Sequence[WorkerFacts]] = tuple,
+    ) -> None:
         self._watched = watched
+        self._workers = workers
         self._gpus = gpus or GpuFigures()
 
     def collect(self) -> Iterator[Family]:
@@ -49,6 +55,8 @@ class PipelineCollector(Collector):
         yield _family("onpace_sink_messages_lost_total", (((sink,), n) for sink, n in watched.sinks_lost().items()))
         yield _family("onpace_model_info", [(watched.model_and_runtime, 1)])
         yield from self._gpu_families()
+        if workers := self._workers():
+            yield from _worker_families(workers)
 
     def _gpu_families(self) -> Iterator[Family]:
         by_metric: dict[str, list[tuple[Sequence[str], float]]] = {}
@@ -132,6 +140,16 @@ def _states(streams: Sequence[StreamStatus]) -> Iterator[Family]:
     yield _family("onpace_stream_reconnects_total", (((s.stream_id,), s.reconnects) for s in streams))
     worst = process_status(streams).verdict
     yield _family("onpace_process_verdict", (((verdict,), verdict == worst) for verdict in _VERDICTS))
+
+
+def _worker_families(workers: Sequence[WorkerFacts]) -> Iterator[Family]:
+    yield _family("onpace_worker_up", (((str(one.number),), one.up) for one in workers))
+    yield _family(
+        "onpace_worker_restarts_total",
+        (((str(one.number), reason), times) for one in workers for reason, times in one.restarts.items()),
+    )
+    yield _family("onpace_worker_cpu_seconds_total", (((str(one.number),), one.cpu_seconds) for one in workers))
+    yield _family("onpace_worker_resident_memory_bytes", (((str(one.number),), one.resident_bytes) for one in workers))
 
 
 def _state_set(known: Sequence[str], shown: Iterable[tuple[str, str | None]]) -> Rows:

@@ -6,13 +6,13 @@ A dead camera concerns only the last: restarting us would not bring it back, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pipeline
 from pipeline.clock import monotonic
 from pipeline.keepup.status import process_status
-from pipeline.metrics.watched import Watched
+from pipeline.metrics.watched import Watched, WorkerFacts
 from pipeline.source.redact import redact
 
 STUCK_SECONDS = 10.0
@@ -33,8 +33,14 @@ class Answer(NamedTuple):
 class Health:
     """Answers for one pipeline. Thread-safe."""
 
-    def __init__(self, watched: Callable[[], Watched | None], stuck_seconds: float = STUCK_SECONDS) -> None:
+    def __init__(
+        self,
+        watched: Callable[[], Watched | None],
+        stuck_seconds: float = STUCK_SECONDS,
+        workers: Callable[[], Sequence[WorkerFacts]] = tuple,
+    ) -> None:
         self._watched = watched
+        self._workers = workers
         self._stuck_seconds = stuck_seconds
 
     def alive(self) -> Answer:
@@ -59,6 +65,9 @@ class Health:
             return Answer(False, "starting: the model is being loaded")
         if watched.draining():
             return Answer(False, "stopping")
+        workers = self._workers()
+        if workers and not any(worker.up for worker in workers):
+            return Answer(False, next((worker.cause for worker in workers if worker.cause), "no worker is up"))
         alive = self.alive()
         return Answer(True, "ready") if alive.ok else alive
 
@@ -75,6 +84,10 @@ class Health:
             "verdict": worst.verdict,
             "worst_stream": worst.stream_id,
             "cause": _safe(worst.cause),
+            "workers": [
+                {"worker": one.number, "up": one.up, "cause": _safe(one.cause), "restarts": sum(one.restarts.values())}
+                for one in self._workers()
+            ],
             "streams": [
                 {
                     "id": stream.stream_id,

@@ -65,5 +65,11 @@ METRICS: dict[str, Metric] = {
     "onpace_stream_headroom_streams": Metric(
         "gauge", _STREAM, "How many more such cameras would fit; below 0: so many too many; NaN if unknown."
     ),
+    "onpace_worker_up": Metric("gauge", ("worker",), "1 while a worker process works, 0 while it is started or gone."),
+    "onpace_worker_restarts_total": Metric(
+        "counter", ("worker", "reason"), "Times a worker was lost and had to be started again, by what ended it."
+    ),
+    "onpace_worker_cpu_seconds_total": Metric("counter", ("worker",), "Processor time that a worker used."),
+    "onpace_worker_resident_memory_bytes": Metric("gauge", ("worker",), "Memory that a worker holds."),
     "onpace_build_info": Metric("gauge", ("version", "python"), "1; the version of onpace, and of Python."),
 }

@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from pipeline.keepup.status import StreamStatus
 from pipeline.metrics.frame_times import FrameTimes
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """One worker process."""
+
+    number: int
+    """From 1."""
+    up: bool
+    """Whether it has loaded the model and works."""
+    ended: bool
+    """Whether it has nothing to do any more: all its streams have ended."""
+    cause: str
+    """Why it is not there, for people; empty while it is."""
+    restarts: dict[str, int]
+    """Reason -> how often it was lost for it, and started again."""
+    cpu_seconds: float
+    """Processor time so far, as far as it was reported."""
+    resident_bytes: int
+    """Memory it holds; 0 while there is none."""
 
 
 class Watched(Protocol):

@@ -18,7 +18,7 @@ import msgspec
 from pipeline.errors import UrlError
 from pipeline.publish.curve import PublisherKeys
 from pipeline.publish.messages import DetectionsMessage, StatusMessage
-from pipeline.publish.sink import Encoding
+from pipeline.publish.sink import Encoded, Encoding
 
 MOST_PENDING_BYTES = 4 * 1024 * 1024
 """What may wait in memory while the disk is full or the reader of a pipe is slow; what comes then is lost, counted."""
@@ -42,6 +42,7 @@ class JsonLinesSink:
         """
         self.address = f"jsonl:{rest}"
         self.lost = 0
+        self.encoding: Encoding = "json"
         self._encode = msgspec.json.Encoder().encode
         self._pending = bytearray()
         self._broken = False
@@ -58,15 +59,28 @@ class JsonLinesSink:
 
     def send(self, message: DetectionsMessage | StatusMessage) -> None:
         """Append one line; it is written when enough have gathered, or by the next tick."""
+        if self._has_room():
+            self._append(self._encode(message))
+
+    def forward(self, message: Encoded) -> None:
+        """Append one line that is encoded already."""
+        if self._has_room():
+            self._append(message.json)
+
+    def _has_room(self) -> bool:
+        """Return whether one more line can be kept; count it as lost where not."""
         if self._broken or self._file is None:
             self._lose(1, "the reader is gone")
-            return
+            return False
         if len(self._pending) > MOST_PENDING_BYTES:
             self.tick()
             if len(self._pending) > MOST_PENDING_BYTES:
                 self._lose(1, "the disk is full, or the reader is too slow")
-                return
-        self._pending += self._encode(message)
+                return False
+        return True
+
+    def _append(self, line: bytes) -> None:
+        self._pending += line
         self._pending += b"\n"
         if _WRITE_AT_BYTES <= len(self._pending) < 2 * _WRITE_AT_BYTES:
             self.tick()  # beyond that the writing is in trouble, and the regular tick is often enough to try

@@ -21,7 +21,7 @@ from pipeline.publish.messages import (
     StatusMessage,
     TrackState,
 )
-from pipeline.publish.sink import Sink
+from pipeline.publish.sink import Encoded, Sink
 
 if TYPE_CHECKING:
     from pipeline.frame import Size
@@ -53,13 +53,15 @@ class Publisher:
         status_interval: float = 1.0,
         input_size: tuple[int, int] | None = None,
         also: Callable[[Message], None] = lambda message: None,
+        publisher_id: str | None = None,
     ) -> None:
         """``input_size``: of the model, for frames that do not say at which they were run.
 
-        ``also`` hears every message that goes to the sinks; it must not wait.
+        ``also`` hears every message that goes to the sinks; it must not wait. ``publisher_id``: of the run that this
+        one is a part of; None begins a run of its own.
         """
         self._input_size = input_size
-        self.id = secrets.token_hex(8)
+        self.id = publisher_id or secrets.token_hex(8)
         """Names this run: subscribers know a restart by it."""
         self._sinks = tuple(sinks)
         self._model_name = model_name
@@ -78,6 +80,17 @@ class Publisher:
     def sequence(self, stream_id: str) -> int:
         """Return the sequence number of the stream's latest detections message; 0 before the first."""
         return self._sequences.get(stream_id, 0)
+
+    def resume(self, stream_id: str, sequence: int) -> None:
+        """Let the stream's next message follow ``sequence``: somebody else published up to there."""
+        self._sequences[stream_id] = sequence
+
+    def forward(self, message: Encoded) -> None:
+        """Hand on a message that another process numbered, stamped and encoded for this run."""
+        self._sequences[message.stream_id] = message.sequence
+        self._epochs[message.stream_id] = message.epoch
+        for sink in self._sinks:
+            sink.forward(message)
 
     def publish(
         self,

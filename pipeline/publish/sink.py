@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from pipeline.errors import UrlError
 from pipeline.publish.messages import DetectionsMessage, StatusMessage
@@ -19,6 +19,17 @@ SINKS: dict[str, str] = {  # "scheme:rest" -> "module:Class", imported on first 
 }
 
 
+class Encoded(NamedTuple):
+    """One detections message that another process made and encoded; the bytes of an encoding nobody wants are empty."""
+
+    stream_id: str
+    epoch: int
+    sequence: int
+    frame_index: int
+    msgpack: bytes
+    json: bytes
+
+
 class Sink(Protocol):
     """Takes messages. Never blocks the pipeline: what it cannot deliver it drops, and counts.
 
@@ -27,11 +38,18 @@ class Sink(Protocol):
 
     address: str
     """The sink's address as configured, safe to print."""
-    lost: int
-    """Messages that this sink itself could not hand on."""
+    encoding: Encoding
+    """What it writes."""
+
+    @property
+    def lost(self) -> int:
+        """Messages that this sink itself could not hand on."""
 
     def send(self, message: DetectionsMessage | StatusMessage) -> None:
         """Hand one message on."""
+
+    def forward(self, message: Encoded) -> None:
+        """Hand one message on that is encoded already, as this sink writes it."""
 
     def tick(self) -> None:
         """Called several times a second: serve late joiners, flush what is due."""

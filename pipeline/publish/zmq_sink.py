@@ -18,7 +18,7 @@ from pipeline.clock import monotonic
 from pipeline.errors import UrlError
 from pipeline.publish.curve import LARGEST_HANDSHAKE_BYTES, PublisherKeys
 from pipeline.publish.messages import DetectionsMessage, StatusMessage
-from pipeline.publish.sink import Encoding
+from pipeline.publish.sink import Encoded, Encoding
 from pipeline.publish.zmq_address import ZmqAddress, check_ipc_path_is_free, parse_zmq_address
 
 SEND_QUEUE_MESSAGES = 1000
@@ -64,6 +64,7 @@ class ZmqSink:
         """
         self.address = f"zmq:{rest}"
         self.lost = 0
+        self.encoding: Encoding = encoding
         self._zmq_address = parse_zmq_address(rest, bind=True)
         self._send_queue_messages = send_queue_messages
         self._most_topics = most_topics
@@ -99,15 +100,18 @@ class ZmqSink:
         """Queue one message for every subscriber of its topic. Returns at once, also where nobody takes it."""
         stream_id = message.stream_id
         if isinstance(message, DetectionsMessage):
-            self._sequences[stream_id] = message.sequence
-            topic = self._topics.get(stream_id)
-            if topic is None:
-                topic = self._topics[stream_id] = f"detections/{stream_id}".encode()
+            self._send_detections(stream_id, message.sequence, self._encode(message))
         else:
             self._statuses[stream_id] = message
             self._sequences[stream_id] = message.sequence
-            topic = f"status/{stream_id}".encode()
-        self._hand_on(topic, self._encode(message))
+            self._hand_on(f"status/{stream_id}".encode(), self._encode(message))
+        if monotonic() >= self._next_join_check:
+            self.tick()
+
+    def forward(self, message: Encoded) -> None:
+        """Queue one encoded message for every subscriber of its topic, as ``send`` does."""
+        payload = message.msgpack if self.encoding == "msgpack" else message.json
+        self._send_detections(message.stream_id, message.sequence, payload)
         if monotonic() >= self._next_join_check:
             self.tick()
 
@@ -146,6 +150,13 @@ class ZmqSink:
         if self._guard is not None:
             self._guard.stop()
         self._context.term()
+
+    def _send_detections(self, stream_id: str, sequence: int, payload: bytes) -> None:
+        self._sequences[stream_id] = sequence
+        topic = self._topics.get(stream_id)
+        if topic is None:
+            topic = self._topics[stream_id] = f"detections/{stream_id}".encode()
+        self._hand_on(topic, payload)
 
     def _hand_on(self, topic: bytes, payload: bytes) -> None:
         try:

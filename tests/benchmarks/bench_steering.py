@@ -19,7 +19,7 @@ from statistics import median
 
 import numpy as np
 
-from pipeline.cli.run import prepare_process
+from pipeline.process import prepare_process
 from tests.dashboard.steering import Steered, steered
 from tests.helpers.tiny_onnx import working_detector
 

@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 from engines.cores import usable_cores
-from pipeline.cli.run import prepare_process
 from pipeline.config.load import config_from_mapping
 from pipeline.pipeline import Pipeline
+from pipeline.process import prepare_process
 from tests.helpers.onpace_process import REPOSITORY
 from tests.helpers.test_data import data_folder
 

@@ -154,9 +154,9 @@ def pipeline(
     video: str, model: str, seconds: float, streams: int, tracker: str, runtime: str, precision: str | None, **_
 ) -> float:
     """The product: file in, detections out over ZeroMQ, as ``onpace run`` does it."""
-    from pipeline.cli.run import prepare_process
     from pipeline.config.load import config_from_mapping
     from pipeline.pipeline import Pipeline
+    from pipeline.process import prepare_process
 
     prepare_process()
     config = config_from_mapping(

@@ -156,7 +156,8 @@ class Account:
 
     @property
     def _settings(self) -> KeepupSettings:
-        return KeepupSettings.from_section(self._keepup, self.plan.terms.deadline_seconds, self.plan.terms.every)
+        deadline, every = self.plan.terms.deadline, self.plan.settled.every or 1
+        return KeepupSettings.from_section(self._keepup, deadline.seconds if deadline else None, every)
 
     def _received(self) -> int:
         """Return how many frames this life is known to have received."""

@@ -50,6 +50,8 @@ class _FallingBack:
         except (NvdecRefusedError, DeviceMemoryError) as error:
             self._decoder.close()
             self._fall_back(error)
+            if getattr(packet.payload, "size", 0):  # else NVDEC's filter has taken the data out
+                return self._decoder.decode(packet)
             raise CorruptPacketError(f"NVDEC gave this stream up: {error}") from None
 
     def drain(self) -> list[Picture]:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.cores import usable_cores
-from engines.cpu_session import open_session, probe_shapes, run_failed, sizes_fed
+from engines.cpu_session import open_session, probe_shapes, require_precision, run_failed, sizes_fed
 from engines.errors import RunError
 from engines.faster_graph import faster_graph
 from engines.faster_shape import Shape, faster_shape, run_together
@@ -37,6 +37,7 @@ class CpuRuntime:
 
     def __init__(self, model: Path, spec: ModelSpec, options: RuntimeOptions) -> None:
         self.name = "cpu"
+        require_precision(self.name, options.precision)
         self._precision = options.precision
         self.build_seconds: float | None = 0.0
         if options.precision not in (None, "fp32"):

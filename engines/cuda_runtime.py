@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engines.buffers import DeviceBuffer, DeviceTensor
-from engines.cpu_session import DISABLED_OPTIMIZERS, first_line, run_failed
+from engines.cpu_session import DISABLED_OPTIMIZERS, first_line, require_precision, run_failed
 from engines.device import Gpu, find_gpus, open_gpu
 from engines.device_room import open_slots, open_slots_or_say
 from engines.errors import DeviceMemoryError, ModelError, RuntimeMissingError
@@ -47,6 +47,7 @@ class CudaRuntime:
 
     def __init__(self, model: Path, spec: ModelSpec, options: RuntimeOptions) -> None:
         onnxruntime = _onnxruntime()
+        require_precision(self.name, options.precision)
         gpu = open_gpu(options.gpu)
         if options.precision is not None:
             model = kept_model(model, spec, options.precision, options.calibration)

@@ -17,7 +17,7 @@ from engines.errors import ModelError, PlanMissingError, RunError, RuntimeMissin
 from engines.model_spec import ModelSpec
 from engines.plan_key import PlanKey, gpu_identity
 from engines.precision.kept import kept_model, model_digest
-from engines.precision.typed_model import RECIPE
+from engines.precision.typed_model import CALIBRATED, RECIPE
 from engines.runtime import RuntimeOptions
 from engines.shape_profile import DEFAULT_MAX_BATCH, ShapeProfile
 from engines.trt.library import TrtLibrary, find_library
@@ -44,9 +44,10 @@ class PlanBuilder:
         Raises RuntimeMissingError, ModelError, PlanError.
         """
         library = find_library()
+        library.require(options.precision)
         gpu = open_gpu(options.gpu) if to_run or not library.builds_without_gpu else None
         shapes = plan_shapes(spec, options)
-        needs_calibration = options.precision == "int8" and options.calibration is not None
+        needs_calibration = options.precision in CALIBRATED and options.calibration is not None
         key = PlanKey(
             model=model_digest(model),
             runtime=library.flavour,
@@ -64,10 +65,10 @@ class PlanBuilder:
     def find(self) -> StoredPlan | None:
         """Return the plan where there is one.
 
-        Of an int8 plan the calibration need not be given again: the one built last is taken.
+        Of an int8 or fp8 plan the calibration need not be given again: the one built last is taken.
         """
         found = self.store.find(self.key)
-        if found is None and self.options.precision == "int8" and self.options.calibration is None:
+        if found is None and self.options.precision in CALIBRATED and self.options.calibration is None:
             wanted = {**self.key.describe(), "calibration": None}
             for plan in sorted(self.store.plans(), key=lambda plan: plan.built_at, reverse=True):
                 if {**plan.ingredients, "calibration": None} == _as_stored(wanted):

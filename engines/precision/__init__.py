@@ -1,1 +1,1 @@
-"""Precision that is in the file: from an fp32 detector its fp16, bf16 and int8 forms, which every runtime reads."""
+"""Precision that is in the file: from an fp32 detector its fp16, bf16, int8 and fp8 forms."""

@@ -17,7 +17,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from engines.cache_folder import cache_folder
 from engines.model_file import read_model_file
 from engines.model_spec import ModelSpec
-from engines.precision.typed_model import RECIPE, Calibration, Precision, cpu_model, typed_model
+from engines.precision.typed_model import CALIBRATED, RECIPE, Calibration, Precision, cpu_model, typed_model
 
 Form = Literal["typed", "cpu"]
 """typed: for TensorRT and CUDA; cpu: what ONNX Runtime's CPU kernels want (differs for int8 only)."""
@@ -48,7 +48,7 @@ def kept_model(
     typed = folder / f"{name}-{precision}-{key}.onnx"
     for_cpu = typed.with_suffix(".cpu.onnx") if precision == "int8" else typed
     if not typed.is_file() or not for_cpu.is_file():
-        _log.info("making %s of %s%s", precision, spec.name, " (calibrating)" if precision == "int8" else "")
+        _log.info("making %s of %s%s", precision, spec.name, " (calibrating)" if precision in CALIBRATED else "")
         begun = monotonic()
         typed_model(model, spec, precision, calibration, typed)
         if for_cpu != typed:
@@ -91,7 +91,7 @@ def _key(model: Path, precision: Precision, calibration: Calibration | None) -> 
         "recipe": RECIPE,
         "onnx": onnx.__version__,
     }
-    if precision == "int8" and calibration is not None:
+    if precision in CALIBRATED and calibration is not None:
         ingredients["onnxruntime"] = _version_of_onnxruntime()
         ingredients["calibration"] = [calibration.digest, calibration.method, calibration.percentile]
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:24]

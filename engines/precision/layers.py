@@ -34,7 +34,7 @@ class Layers:
     last: frozenset[str]
     """Learned layers that the tail begins behind."""
     body: frozenset[str]
-    """Whatever leads to a convolution, itself included, and works on maps ``[N, C, H, W]``."""
+    """Whatever leads from the first convolutions to others, both included, and works on maps ``[N, C, H, W]``."""
 
 
 def find_layers(graph: Any) -> Layers:
@@ -44,16 +44,17 @@ def find_layers(graph: Any) -> Layers:
     tail, last = _tail(graph, made_by, constants)
     convolutions = [node for node in graph.node if node.op_type == "Conv" and node.name not in tail]
     behind: set[str] = set()  # tensors that some convolution leads to
-    first = set()
+    first, inside = set(), set()
     for node in graph.node:
         led_to = any(name in behind for name in node.input)
         if node.op_type == "Conv" and not led_to:
             first.add(node.name)
         if led_to or node.op_type == "Conv":
             behind.update(node.output)
+            inside.add(node.name)
     maps = _maps(graph)
     before = set(_before(convolutions, made_by))
-    body = {node.name for node in graph.node if node.name in before and maps.intersection(node.input)}
+    body = {node.name for node in graph.node if node.name in before & inside and maps.intersection(node.input)}
     return Layers(frozenset(tail), frozenset(first) - tail, frozenset(last), frozenset(body) - tail)
 
 

@@ -22,19 +22,24 @@ from engines.model_spec import ModelSpec
 from engines.precision.float_types import LOW_TYPES, retype
 from engines.precision.layers import Layers, find_layers
 from engines.precision.prepare import BF16_OPSET, prepared
-from engines.precision.quantise import for_cpu, quantised
+from engines.precision.quantise import for_cpu, in_eight_bit_floats, quantised
 from engines.precision.ranges import Method, calibrated_ranges
 
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
+CALIBRATED: tuple[Precision, ...] = ("int8", "fp8")
+"""Those that take their ranges from pictures."""
 
 RECIPE = 2
 """Part of every cache key: grows when the same input gives other bits."""
 
-NO_PICTURES = (
-    "int8 takes its ranges from pictures. Give some with --calibration (infer.calibration in a configuration): a "
-    "video, a folder of pictures or a recording, as the cameras will show them."
-)
+
+def no_pictures(precision: Precision) -> str:
+    """Return what to tell who asks for ``precision`` without calibration."""
+    return (
+        f"{precision} takes its ranges from pictures. Give some with --calibration (infer.calibration in a "
+        "configuration): a video, a folder of pictures or a recording, as the cameras will show them."
+    )
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,9 @@ def typed_model(
 ) -> TypedModel:
     """Write ``model`` (fp32) in ``precision`` to ``out``, atomically; return what it is.
 
-    ``calibration`` is needed for int8 and not looked at otherwise. What int8 writes is for TensorRT and CUDA; the CPU
-    runs ``cpu_model`` of it. Raises ModelError for a model that is fp16 or int8 already, that has operators whose types
-    cannot be changed, and for int8 without pictures.
+    ``calibration`` is needed for int8 and fp8, and not looked at otherwise. What int8 writes is for TensorRT and
+    CUDA; the CPU runs ``cpu_model`` of it. Raises ModelError for a model that is fp16 or int8 already, that has
+    operators whose types cannot be changed, and for int8 without pictures.
     """
     proto = prepared(model, BF16_OPSET) if precision == "bf16" else prepared(model)
     layers = find_layers(proto.graph)
@@ -76,9 +81,12 @@ def typed_model(
     try:
         if precision in LOW_TYPES:
             proto = retype(proto, LOW_TYPES[precision], stay_float, keep_io=True)
-        elif precision == "int8":
+        elif precision in CALIBRATED:
             stay_float = _left_in_float(proto, layers)
-            proto = _int8(proto, spec, stay_float, calibration)
+            if calibration is None:
+                raise ModelError(no_pictures(precision))
+            proto = _eight_bits(proto, spec, stay_float, calibration)
+            proto = in_eight_bit_floats(proto) if precision == "fp8" else proto
         elif precision != "fp32":
             raise ModelError(f"precision '{precision}' is unknown. Allowed: {', '.join(PRECISIONS)}")
     except ModelError as error:
@@ -107,9 +115,7 @@ def _left_in_float(proto: Any, layers: Layers) -> frozenset[str]:
     return everything - eight_bits
 
 
-def _int8(proto: Any, spec: ModelSpec, stay_float: frozenset[str], calibration: Calibration | None) -> Any:
-    if calibration is None:
-        raise ModelError(NO_PICTURES)
+def _eight_bits(proto: Any, spec: ModelSpec, stay_float: frozenset[str], calibration: Calibration) -> Any:
     if not 50 <= calibration.percentile <= 100:
         raise ModelError(f"percentile {calibration.percentile}: allowed is 50 to 100.")
     feeds = ({spec.image_input.name: tensor, **sizes_fed(spec, len(tensor))} for tensor in calibration.tensors)

@@ -60,6 +60,20 @@ class TrtLibrary:
         """Whether measured kernels can be kept for the next build."""
         return not self.builds_without_gpu  # RTX measures nothing
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What models may be turned into for it. Whether the GPU multiplies in fp8 (from Ada on), the builder knows."""
+        newer = (("bf16", "BF16"), ("fp8", "FP8")) if self.strongly_typed else ()
+        return "fp32", "fp16", "int8", *(name for name, kind in newer if hasattr(self.trt.DataType, kind))
+
+    def require(self, precision: str | None) -> None:
+        """Raise RuntimeMissingError for a precision that the library does not have; None: as the file is."""
+        if precision is not None and precision not in self.precisions:
+            raise RuntimeMissingError(
+                f"{self.flavour} {self.version} runs no {precision}. Allowed here: {', '.join(self.precisions)}; bf16 "
+                "and fp8 need TensorRT 10 or later, or TensorRT for RTX."
+            )
+
     def has_flag(self, name: str) -> bool:
         """Whether the builder knows this flag."""
         return hasattr(self.trt.BuilderFlag, name)

@@ -8,9 +8,9 @@ from typing import get_args
 from engines.precision.typed_model import PRECISIONS, Precision
 from pipeline.errors import InputError
 
-PRECISION_HELP = "fp32, fp16 or int8; else as the file is."
-CALIBRATION_HELP = "int8: a video, a folder or glob of pictures, or a recording; may be repeated."
-PICTURES_HELP = "int8: how many pictures to calibrate on."
+PRECISION_HELP = "fp32, fp16, int8; TensorRT 10 and later: bf16, fp8; else as the file is."
+CALIBRATION_HELP = "int8, fp8: a video, a folder or glob of pictures, or a recording; may be repeated."
+PICTURES_HELP = "int8, fp8: how many pictures to calibrate on."
 
 
 def precision_of(option: str, text: str | None) -> Precision | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.precision.typed_model import NO_PICTURES
+from engines.precision.typed_model import CALIBRATED, no_pictures
 from pipeline.comparing.row import Figures, Row, Task
 
 Say = Callable[[str], None]
@@ -30,8 +30,8 @@ def measure_rows(
     with ExitStack() as opened:
         processes: list[tuple[Row, _Process, list[int]]] = []
         for task, row in zip(tasks, rows, strict=True):
-            if task.precision == "int8" and not task.calibration:
-                row.status, row.why = "missing", NO_PICTURES
+            if task.precision in CALIBRATED and not task.calibration:
+                row.status, row.why = "missing", no_pictures(task.precision)
                 continue
             say(f"{row.runtime} {row.precision}: making and opening it")
             if not _is_ready(task):

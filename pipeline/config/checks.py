@@ -234,12 +234,13 @@ def _check_model(document: Document, path: KeyPath) -> None:
 
 def _check_calibration(document: Document) -> None:
     path = ("infer", "precision")
-    if document.get(path) == "int8" and not document.get(("infer", "calibration")):
+    precision = document.get(path)
+    if precision in ("int8", "fp8") and not document.get(("infer", "calibration")):
         message = (
-            "int8 takes its ranges from pictures. Write infer.calibration beside it: videos, folders of pictures or "
-            "recordings."
+            f"{precision} takes its ranges from pictures. Write infer.calibration beside it: videos, folders of "
+            "pictures or recordings."
         )
-        document.problem(path, message, "int8")
+        document.problem(path, message, str(precision))
 
 
 def _check_sinks(document: Document) -> None:

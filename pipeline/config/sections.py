@@ -68,10 +68,10 @@ class InferSection(Section):
     """What is stated about the model where its file does not say it, or says it wrongly."""
     runtime: Literal["auto", "tensorrt", "cuda", "cpu"] = "auto"
     """What runs the model. auto takes the fastest that works on this machine."""
-    precision: Literal["fp32", "fp16", "int8"] | None = None
-    """What the model is turned into before it runs. null: as its file is. int8 needs infer.calibration."""
+    precision: Literal["fp32", "fp16", "bf16", "int8", "fp8"] | None = None
+    """What the model is turned into before it runs. null: as its file is. int8 and fp8 need infer.calibration."""
     calibration: list[str] = Field(default_factory=list)
-    """Where int8 takes its ranges from: videos, folders or globs of pictures, recordings (relative to this file)."""
+    """Where int8 and fp8 take their ranges from: videos, picture folders, globs, recordings (relative to this file)."""
     calibration_pictures: Whole = Field(32, ge=1, le=10_000)
     """How many pictures of infer.calibration are looked at, spread over all of it."""
     gpu: Whole = Field(0, ge=0, le=63)

@@ -84,7 +84,7 @@ def test_a_model_calibrated_on_the_wrong_pictures_is_refused(labelled, tmp_path)
 
     cv2.imwrite(str(tmp_path / "black.png"), np.zeros((360, 640, 3), np.uint8))
     calibration = calibration_from([str(tmp_path / "black.png")], SPEC)
-    with pytest.raises(AccuracyLostError, match=r"int8 of street on cpu loses \d+\.\d points of AP .* allowed are 1 "):
+    with pytest.raises(AccuracyLostError, match=r"int8 of street loses \d+\.\d points of AP .* allowed are 1 "):
         account_for(MODEL, SPEC, read_dataset(labelled), "int8", calibration, max_ap_loss=1.0)
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
-from tests.cli.onpace_command import onpace
-from tests.helpers.tiny_onnx import do_nothing_detector
+from engines.inspect_model import read_model_spec
+from engines.plan_building import PlanBuilder
+from engines.runtime import RuntimeOptions
+from pipeline.config.load import load_config
+from pipeline.samples import find_model
+from tests.cli.onpace_command import ROOT, onpace
+from tests.helpers.tiny_onnx import colour_detector, do_nothing_detector
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra: test)")
 
@@ -27,6 +34,31 @@ def test_plan_is_built_once_listed_verified_and_pruned(tmp_path):
     assert "altered or cut short" in broken.stdout
     assert "1 plans removed" in onpace("engines", "prune", "--broken", "--store", str(store)).stdout
     assert json.loads(onpace("engines", "list", "--store", str(store), "--json").stdout)["plans"] == []
+
+
+def test_the_documented_default_batches_are_those_that_are_built(tmp_path):
+    model = colour_detector(tmp_path / "m.onnx", (96, 96))
+    built = json.loads(onpace("build", str(model), "--store", str(tmp_path / "plans"), "--json").stdout)
+    page = (ROOT / "docs" / "commands.md").read_text()
+    assert re.findall(r"batches to build for, default (\d+:\d+:\d+)", page) == [built["batch"]]
+    assert f"default: {built['batch']}" in " ".join(onpace("build", "--help").stdout.replace("│", "").split())
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "jetson"])
+def test_the_plan_that_a_configuration_says_to_build_is_the_one_that_it_runs(tmp_path, name):
+    path = ROOT / "configs" / f"{name}.yaml"
+    comment = " ".join(line.removeprefix("# ") for line in path.read_text().splitlines() if line.startswith("#"))
+    (command,) = re.findall(r"onpace (build sample:\S+(?: --[a-z-]+ [\w:]+)*)", comment)
+    built = json.loads(onpace(*command.split(), "--store", str(tmp_path / "plans"), "--json").stdout)
+    config = load_config(path)
+    model = find_model(config.infer.model)
+    options = RuntimeOptions(
+        max_batch=config.infer.batch_size,
+        precision=config.infer.precision,
+        plans=replace(config.engine.options(), store=tmp_path / "plans"),
+    )
+    found = PlanBuilder.open(model, read_model_spec(model), options, to_run=False).find()
+    assert found is not None and found.digest == built["digest"]
 
 
 def test_what_cannot_be_built_ends_with_2_and_one_line(tmp_path):

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper
 
 from engines.errors import ModelError, PlanError, RuntimeMissingError
 from engines.inspect_model import read_model_spec
 from engines.plan_building import PlanBuilder
-from engines.precision.typed_model import typed_model
+from engines.precision.typed_model import Calibration, typed_model
 from engines.runtime import PlanOptions, RuntimeOptions
 from engines.shape_profile import ShapeProfile
 from engines.trt.builder import build_plan, looks_like_no_memory
 from engines.trt.library import load_library
 from engines.trt.options import BuildOptions
 from engines.trt.progress import Progress
+from tests.helpers.conv_onnx import conv_detector
 from tests.helpers.tiny_onnx import colour_detector, do_nothing_detector, working_detector
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra: test)")
@@ -92,3 +98,37 @@ def test_complaints_about_memory_are_recognised(words):
 
 def test_plan_error_is_a_model_error_so_that_the_command_ends_with_2():
     assert issubclass(PlanError, ModelError)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8", "fp8"])
+def test_what_the_library_has_is_built(tmp_path, rtx, precision):
+    model = conv_detector(tmp_path / "m.onnx", dynamic_batch=True)
+    frames = Calibration([np.random.default_rng(0).random((1, 3, 64, 64), np.float32)], "noise")
+    options = RuntimeOptions(precision=precision, calibration=frames, plans=PlanOptions(store=tmp_path / "plans"))
+    plan = PlanBuilder.open(model, read_model_spec(model), options, to_run=False).find_or_build()
+    assert plan.ingredients["precision"] == precision
+    assert plan.nbytes > 10_000
+
+
+def test_precision_that_the_library_lacks_is_refused_with_what_it_has(rtx):
+    weak = SimpleNamespace(NetworkDefinitionCreationFlag=SimpleNamespace(EXPLICIT_BATCH=0), DataType=rtx.trt.DataType)
+    old = replace(rtx, trt=weak, flavour="tensorrt", version="8.6.0")  # which has the word FP8, and nothing behind it
+    old.require("int8")
+    for precision in ("bf16", "fp8"):
+        rtx.require(precision)
+        with pytest.raises(RuntimeMissingError, match=rf"8\.6\.0 runs no {precision}. Allowed here: fp32, fp16, int8;"):
+            old.require(precision)
+
+
+def test_eight_bit_floats_say_the_same_as_the_model(tmp_path):
+    model = conv_detector(tmp_path / "m.onnx")
+    pictures = np.random.default_rng(1).random((3, 1, 3, 64, 64), np.float32)
+    spec, frames = read_model_spec(model), Calibration(list(pictures), "noise")
+    found = {}
+    for precision in ("fp32", "fp8"):
+        typed = typed_model(model, spec, precision, frames, tmp_path / f"{precision}.onnx").path
+        session = onnxruntime.InferenceSession(str(typed), providers=["CPUExecutionProvider"])
+        found[precision] = session.run(None, {"images": pictures[0]})[0]
+    wrong = np.abs(found["fp8"] - found["fp32"])
+    assert 0 < wrong[:, :4].mean() < 0.05 * found["fp32"][:, :4].std() + 0.5
+    assert wrong[:, 4:].mean() < 0.05

@@ -74,7 +74,7 @@ class Keeper:
         self._also = also
         self._started = False
         self._stop_told: set[int] = set()
-        self._next_status = 0.0
+        self._next_round = self._next_status = 0.0
         self._changed = threading.Condition()
         self._selector = selectors.DefaultSelector()
         self._wake_reading, self._wake_writing = os.pipe()
@@ -84,10 +84,12 @@ class Keeper:
         """Work until every worker has ended, then publish a last status of every stream and close the sinks."""
         try:
             while not all(worker.state == "ended" for worker in self.workers):
-                self.ticked_at = monotonic()
-                self._lead(self.ticked_at)
+                now = self.ticked_at = monotonic()
+                if now >= self._next_round:  # the rest can wait for a moment, and messages need not
+                    self._next_round = now + _TICK_SECONDS
+                    self._lead(now)
+                    self._publish(now)
                 self._listen()
-                self._publish(monotonic())
             self._publish_statuses()
         finally:
             self.ticked_at = None
@@ -174,6 +176,7 @@ class Keeper:
         for key, _ in self._selector.select(_TICK_SECONDS):
             if key.data is None:
                 os.read(self._wake_reading, 4096)
+                self._next_round = 0.0
             else:
                 self._hear(key.data)
 
@@ -214,6 +217,7 @@ class Keeper:
             worker.order(self._assignment(worker))
         elif isinstance(note, notes.Ready):
             worker.ready, worker.state = note, "ready"
+            self._next_round = 0.0
             self._tell()
         elif isinstance(note, notes.StartFailed):
             worker.start_failed, worker.last_words = note, note.message
@@ -239,7 +243,7 @@ class Keeper:
             worker.state = "ended"
         else:
             self._lose(worker, worker.kill_reason or exits.reason_of(status), monotonic())
-            self._next_status = 0.0  # subscribers learn of it at once
+            self._next_round = self._next_status = 0.0  # subscribers learn of it at once
         self._tell()
 
     def _lose(self, worker: Worker, reason: str, now: float) -> None:

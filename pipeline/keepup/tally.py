@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pipeline.keepup.histogram import Histogram, merged
 from pipeline.keepup.settings import LONG_WINDOWS, KeepupSettings
 from pipeline.keepup.verdict import SLACK_FRAMES, Counts, Measurement, age_growth
+from pipeline.keepup.wait_trend import WaitTrend
 from pipeline.keepup.window import Ring
 
 _NEW_SHARE = 0.15
@@ -62,7 +63,8 @@ class Tally:
         self.ages, self.waits, self.services = Histogram(), Histogram(), Histogram()
         """Of what left the window."""
         self.last_published: float | None = None
-        self.last_shed = float("-inf")
+        self.last_shed = self._proven_at = float("-inf")
+        self._trend = WaitTrend()
         self.longest_service = 0.0
         self.usual_gap = 0.0
         """Seconds between two published frames, averaged over the last dozen."""
@@ -82,7 +84,8 @@ class Tally:
         self._ring.clear()
         self._long_ring.clear()
         self.last_published = None
-        self.last_shed = float("-inf")
+        self.last_shed = self._proven_at = float("-inf")
+        self._trend.clear()
 
     def received(self, now: float) -> None:
         """One frame came in."""
@@ -91,6 +94,8 @@ class Tally:
 
     def shed(self, now: float, frames: int) -> None:
         """Frames were given up for want of capacity."""
+        if now - self.last_shed > self._settings.hysteresis_seconds and self._trend.has_risen():
+            self._proven_at = now
         slot = self._ring.at(now)
         if not slot.shed:
             slot.shed_first = now
@@ -133,6 +138,7 @@ class Tally:
                 slot.late_last = now
         slot.ages.record(age_seconds)
         slot.waits.record(wait_seconds)
+        self._trend.add(now, wait_seconds)
         slot.services.record(service_seconds)
         if service_seconds > self.longest_service:
             self.longest_service = service_seconds
@@ -164,6 +170,7 @@ class Tally:
             window=_counts(slot for _, slot in slots),
             recent=_counts(recent),
             since_shed_seconds=now - self.last_shed,
+            since_proof_seconds=now - self._proven_at,
             shed_gap_seconds=(self.last_shed - first_shed) / (long_shed - 1) if long_shed > 1 else 0.0,
             long_shed=long_shed,
             long_due=long_due,

@@ -3,8 +3,9 @@
 Two things can be wrong with pace, and they differ in what happens to frames:
 
 - *losing*: frames are given up. More than the tolerance went to overload, and not in one moment: one burst that
-  overflows a queue is counted in the ledger, but is no overload. Plain losses (three times the tolerance) are believed
-  from the *recent* part of the window; smaller ones must show over the whole window and over the *long window* of six
+  overflows a queue is counted in the ledger, but is no overload. The first frame lost is proof where waits had grown
+  before by more than chance explains. Plain losses (three times the tolerance) are believed from the *recent* part of
+  the window; smaller ones must show over the whole window and over the *long window* of six
   windows, because a short time holds too few frames to tell 1 % from 3 %.
 - *behind*: frames come late. More of them entered than left over the window (a backlog grows), or their age grows,
   by a quarter of the age allowed; or they are older than allowed. Nothing more than the tolerance is lost yet, and the
@@ -29,6 +30,7 @@ SLACK_FRAMES = 2.0
 _LATE_SHARE = 0.05
 _PERSISTENT_SHARE = 0.2
 _RECENTLY_PERSISTENT_SHARE = 0.4
+_PROVES_SHARE = 0.4
 _PLAIN = 3.0
 _STRONG = 0.15
 """Share of frames lost from which an overload is no matter of noise."""
@@ -84,6 +86,8 @@ class Measurement:
     """The newest part of the window, ``KeepupSettings.recent_seconds`` long."""
     since_shed_seconds: float
     """Since the last frame was shed; infinite before the first."""
+    since_proof_seconds: float
+    """Since a frame was shed after waits had grown by more than chance explains; infinite for never."""
     shed_gap_seconds: float
     """Mean time between frames shed over the long window; 0 for fewer than two."""
     long_shed: int
@@ -108,6 +112,8 @@ class Measurement:
 def is_losing(now: Measurement, settings: KeepupSettings, since_left_seconds: float = float("inf")) -> bool:
     """Whether frames are persistently lost to overload. ``since_left_seconds``: since the last such loss was over."""
     tolerance, recent, window = settings.tolerance, now.recent, now.window
+    if now.since_proof_seconds < _PROVES_SHARE * settings.recent_seconds:
+        return True
     plain = recent.shed > max(1.0, _PLAIN * tolerance * recent.due)
     if plain and recent.shed_span_seconds >= _RECENTLY_PERSISTENT_SHARE * settings.recent_seconds:
         return True

@@ -101,6 +101,29 @@ def test_slow_cameras_and_changing_loads_are_followed_within_two_seconds(load, f
     assert len(truth.changes(since=3)) == 5
 
 
+@mark.parametrize("calm", [0.5, 0.9])
+@mark.parametrize("fps", [10.0, 15.0])
+def test_a_little_too_much_is_shown_by_its_first_loss_where_waits_grew_steadily(fps, calm):
+    service = lambda now: (1.1 if now >= 20 else calm) / fps  # noqa: E731
+    truth = simulate(paced(fps, 60), service, until=60, status_every=0.1)
+    assert truth.when("overloaded", since=20) <= 22.0
+    assert [verdict for _, verdict in truth.changes(since=3)] == ["keeping_up", "overloaded"]
+
+
+@mark.parametrize("fps", [10.0, 15.0])
+def test_a_little_too_much_is_shown_in_spite_of_noise(fps):
+    delays = []
+    for seed in range(5):
+        noise = random.Random(seed)
+        service = lambda now: (1.1 if now >= 20 else 0.9) / fps * noise.uniform(0.9, 1.1)  # noqa: B023, E731
+        jittered = paced(fps, 30, jitter=lambda: noise.uniform(0, 0.3 / fps))  # noqa: B023
+        truth = simulate(jittered, service, until=30, status_every=0.1)
+        assert truth.verdicts(since=3) - {"overloaded"} == {"keeping_up"}
+        delays.append(truth.when("overloaded", since=20) - 20)
+    assert sorted(delays)[2] <= 2.5
+    assert max(delays) <= 5.0
+
+
 def test_frames_that_come_too_old_are_shown_within_two_seconds_and_so_is_their_end():
     truth = simulate(
         paced(FPS, 40), constant(0.5), until=40, status_every=0.1, transport=lambda at: 1.4 if 10 <= at < 20 else 0.1

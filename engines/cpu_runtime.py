@@ -41,7 +41,8 @@ class CpuRuntime:
         self._precision = options.precision
         self.build_seconds: float | None = 0.0
         if options.precision not in (None, "fp32"):
-            model = kept_model(model, spec, options.precision, options.calibration, form="cpu")
+            counted = (options.builds, self.name)
+            model = kept_model(model, spec, options.precision, options.calibration, form="cpu", count=counted)
             self.build_seconds = made_seconds(model)
         self.file = model
         self.max_batch = _max_batch(spec, options)

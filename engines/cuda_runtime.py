@@ -50,7 +50,8 @@ class CudaRuntime:
         require_precision(self.name, options.precision)
         gpu = open_gpu(options.gpu)
         if options.precision is not None:
-            model = kept_model(model, spec, options.precision, options.calibration)
+            counted = (options.builds, self.name)
+            model = kept_model(model, spec, options.precision, options.calibration, count=counted)
         self.file = model
         self.build_seconds = made_seconds(model) if options.precision not in (None, "fp32") else 0.0
         self.max_batch = _max_batch(spec, options)

@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from engines.build_process import BuildTask, build_in_process
+from engines.builds import Builds
 from engines.device import Gpu, open_gpu
 from engines.engine_store import EngineStore, StoredPlan
 from engines.errors import ModelError, PlanMissingError, RunError, RuntimeMissingError
@@ -79,27 +80,23 @@ class PlanBuilder:
         """Return the plan, built now where there is none."""
         found = None if rebuild else self.find()
         if found is not None:
+            self._builds.found(self.library.flavour, self.options.precision)
             return found
         if not self.library.builds:
             raise RuntimeMissingError(
                 f"{self.library.flavour} {self.library.version} here can run plans, but not build them, and there is "
                 f"no plan for {self.spec.name}. Build it where the whole library is, for the same GPU."
             )
-        progress = self.options.plans.progress
-        return self.store.find_or_build(
-            self.key,
-            self.spec.name,
-            self._build,
-            rebuild=rebuild,
-            give_up=lambda: progress is not None and progress.cancelled,
-        )
+        return self.store.find_or_build(self.key, self.spec.name, self._build, rebuild=rebuild, give_up=self._cancelled)
 
     def require(self) -> StoredPlan:
         """Return the plan. Raises PlanMissingError where there is none and none may be built now."""
         if self.options.plans.may_build:
             return self.find_or_build()
         found = self.find()
-        if found is None:
+        if found is not None:
+            self._builds.found(self.library.flavour, self.options.precision)
+        else:
             precision = f" --precision {self.options.precision}" if self.options.precision else ""
             raise PlanMissingError(
                 f"model {self.spec.name}: there is no plan of {self.library.flavour} {self.library.version} for "
@@ -108,7 +105,19 @@ class PlanBuilder:
             )
         return found
 
+    @property
+    def _builds(self) -> Builds:
+        return self.options.builds
+
     def _build(self) -> bytes:
+        with self._builds.making(self.library.flavour, self.options.precision, self._cancelled):
+            return self._built()
+
+    def _cancelled(self) -> bool:
+        progress = self.options.plans.progress
+        return progress is not None and progress.cancelled
+
+    def _built(self) -> bytes:
         timings = f"{self.library.flavour}-{self.library.version}-{self.key.gpu}"
         options = self.options
         typed = self.model

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.builds import Builds
 from engines.errors import PlanMissingError, RuntimeMissingError
 from engines.model_spec import ModelSpec
 from engines.shape_profile import ShapeProfile
@@ -83,6 +84,8 @@ class RuntimeOptions:
     """Memory of the GPU that each stream takes beside the model, 0 where none: for what is said when it runs out."""
     plans: PlanOptions = field(default_factory=PlanOptions)
     """How plans are built and where they are kept."""
+    builds: Builds = field(default_factory=Builds)
+    """Where it is counted what had to be made."""
 
 
 class Slot(Protocol):
@@ -175,6 +178,7 @@ def open_runtime(name: str, model: Path, spec: ModelSpec, options: RuntimeOption
     """
     if name == "auto":
         return _open_first(list(RUNTIMES), model, spec, options)
+    options.builds.expect(name, options.precision)
     runtime: Runtime = runtime_class(name)(model, spec, options)
     return runtime
 

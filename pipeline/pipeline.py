@@ -31,14 +31,12 @@ from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
 from pipeline.infer.infer_step import SlotStep
 from pipeline.infer.input_sizes import input_size
+from pipeline.infer.open_model import open_model
 from pipeline.infer.open_step import open_step
 from pipeline.infer.resolution import Resolution
 from pipeline.infer.run_pace import RunPace
-from pipeline.infer.runtime_options import runtime_options
-from pipeline.infer.sized_runtime import gpu_slot
+from pipeline.infer.sized_runtime import SizedRuntime, gpu_slot
 from pipeline.infer.slots import Slots
-from pipeline.infer.smaller_inputs import SmallerInputs
-from pipeline.infer.upgrade import open_now
 from pipeline.keepup.process_watch import ProcessWatch
 from pipeline.keepup.status import StreamStatus
 from pipeline.metrics.frame_times import FrameTimes
@@ -86,7 +84,6 @@ class Pipeline:
         self._stopping = False
         model = find_model(config.infer.model)
         self.spec = read_model_spec(model, config.infer.facts)
-        self._smaller = SmallerInputs(config, model, self.spec)
         with ExitStack() as opened:  # gives back what is open when something after it fails
             # First of all: what takes long to load can be asked meanwhile whether it is ready.
             self.metrics = opened.enter_context(closing(Metrics(config.metrics.listen)))
@@ -95,10 +92,7 @@ class Pipeline:
             self._tracing = opened.enter_context(closing(open_tracing(config.trace)))
             # Before the model is loaded and warmed up: subscribers that wait already miss nothing.
             self._publisher = opened.enter_context(closing(self._open_publisher(part)))
-            options = runtime_options(config, self.spec, plans)
-            runtime, self._upgrade = open_now(
-                config.infer.runtime, model, self.spec, options, config.engine.build, self._smaller.open_beside
-            )
+            runtime, self._upgrade = open_model(config, model, self.spec, plans, self.metrics.builds)
             opened.callback(self._unless_lost, runtime.close)
             self._nvdec = open_decoding(gpu_slot(runtime), config.decode, len(plans))
             if self._nvdec is not None:
@@ -132,7 +126,7 @@ class Pipeline:
         self.streams = Streams(
             *(self.config, self._batcher, self._track, self.times, self._nvdec),
             input_size=input_size(self.spec),
-            may_shrink=self._smaller.exist,
+            may_shrink=isinstance(runtime, SizedRuntime),
             on_failure=self._failed,
             timeline=timeline,
         )

@@ -14,6 +14,7 @@ from typing import Literal
 import onnx
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
+from engines.builds import Builds
 from engines.cache_folder import cache_folder
 from engines.model_file import read_model_file
 from engines.model_spec import ModelSpec
@@ -33,12 +34,13 @@ def kept_model(
     *,
     form: Form = "typed",
     folder: Path | None = None,
+    count: tuple[Builds, str] | None = None,
 ) -> Path:
     """Return ``model`` in ``precision``: as it was made before, or made now. fp32 is the model itself.
 
     Kept in ``folder`` (default: ``cache_folder() / "models"``) under a name that changes with the model's bytes, its
-    weights beside it, the precision, the calibration and the libraries, so that nothing stale is ever found. Raises
-    ModelError as ``typed_model`` does.
+    weights beside it, the precision, the calibration and the libraries, so that nothing stale is ever found. ``count``:
+    where it is counted whether it was made, and for which runtime. Raises ModelError as ``typed_model`` does.
     """
     if precision == "fp32":
         return model
@@ -47,12 +49,16 @@ def kept_model(
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", spec.name)[:60]
     typed = folder / f"{name}-{precision}-{key}.onnx"
     for_cpu = typed.with_suffix(".cpu.onnx") if precision == "int8" else typed
-    if not typed.is_file() or not for_cpu.is_file():
+    builds, runtime = count or (Builds(), "")
+    if typed.is_file() and for_cpu.is_file():
+        builds.found(runtime, precision)
+    else:
         _log.info("making %s of %s%s", precision, spec.name, " (calibrating)" if precision in CALIBRATED else "")
         begun = monotonic()
-        typed_model(model, spec, precision, calibration, typed)
-        if for_cpu != typed:
-            cpu_model(typed, for_cpu)
+        with builds.making(runtime, precision):
+            typed_model(model, spec, precision, calibration, typed)
+            if for_cpu != typed:
+                cpu_model(typed, for_cpu)
         _times(typed).write_text(json.dumps({"seconds": monotonic() - begun}))
     return for_cpu if form == "cpu" else typed
 

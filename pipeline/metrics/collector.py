@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 import pipeline
+from engines.builds import Builds
 from pipeline.frame import CaptureClock
 from pipeline.keepup.connection import State
 from pipeline.keepup.status import StreamStatus, process_status
@@ -29,14 +30,16 @@ _CLOCKS: tuple[str, ...] = get_args(CaptureClock)
 
 
 class PipelineCollector(Collector):
-    """One pipeline's metrics. Until ``watched`` returns one there is only the build."""
+    """One pipeline's metrics. Until ``watched`` returns one there is only what is known of versions and builds."""
 
     def __init__(
         self,
         watched: Callable[[], Watched | None],
+        builds: Builds | None = None,
         gpus: GpuFigures | None = None,
         workers: Callable[[], Sequence[WorkerFacts]] = tuple,
     ) -> None:
+        self._builds = builds or Builds()
         self._watched = watched
         self._workers = workers
         self._gpus = gpus or GpuFigures()
@@ -44,6 +47,7 @@ class PipelineCollector(Collector):
     def collect(self) -> Iterator[Family]:
         """Yield every family of ``METRICS``."""
         yield _family("onpace_build_info", [((pipeline.__version__, platform.python_version()), 1)])
+        yield from _builds(self._builds)
         watched = self._watched()
         if watched is None:
             return
@@ -68,6 +72,13 @@ class PipelineCollector(Collector):
     def describe(self) -> list[Family]:
         """Return nothing: the families are known only with a pipeline, and the registry is ours alone."""
         return []
+
+
+def _builds(builds: Builds) -> Iterator[Family]:
+    counts = builds.counts()
+    kinds = [(one.runtime, one.precision, one.result) for one in counts]
+    yield _family("onpace_model_builds_total", zip(kinds, (one.builds for one in counts), strict=True))
+    yield _family("onpace_model_build_seconds_total", zip(kinds, (one.seconds for one in counts), strict=True))
 
 
 def _counts(streams: Sequence[StreamStatus]) -> Iterator[Family]:

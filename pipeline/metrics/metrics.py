@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from engines.builds import Builds
 from pipeline.metrics.collector import PipelineCollector
 from pipeline.metrics.health import Health
 from pipeline.metrics.watched import Watched, WorkerFacts
@@ -24,7 +25,10 @@ class Metrics:
         self._workers: Callable[[], Sequence[WorkerFacts]] = tuple
         self.registry = CollectorRegistry(auto_describe=False)
         """Nothing global: two pipelines in one process have two."""
-        self.registry.register(PipelineCollector(lambda: self._watched, workers=lambda: self._workers()))
+        self.builds = Builds()
+        """Whoever opens the model counts here what had to be made for it."""
+        collector = PipelineCollector(lambda: self._watched, self.builds, workers=lambda: self._workers())
+        self.registry.register(collector)
         ProcessCollector(registry=self.registry)
         self.health = Health(lambda: self._watched, workers=lambda: self._workers())
         self.server: HttpServer | None = None

@@ -51,6 +51,14 @@ METRICS: dict[str, Metric] = {
     "onpace_process_verdict": Metric("gauge", ("verdict",), "1 for the worst stream's verdict, 0 for the others."),
     "onpace_sink_messages_lost_total": Metric("counter", ("sink",), "Messages that a sink could not hand on."),
     "onpace_model_info": Metric("gauge", ("model", "runtime"), "1; the model, and what runs it."),
+    "onpace_model_builds_total": Metric(
+        "counter",
+        ("runtime", "precision", "result"),
+        "Plans, and models in another precision, that were needed: built, found, failed or cancelled.",
+    ),
+    "onpace_model_build_seconds_total": Metric(
+        "counter", ("runtime", "precision", "result"), "Time that building them took."
+    ),
     "onpace_gpu_utilisation_ratio": Metric("gauge", ("gpu",), "Share of the last moment that the GPU worked, 0 to 1."),
     "onpace_gpu_decoder_utilisation_ratio": Metric("gauge", ("gpu",), "Share that its video decoders worked, 0 to 1."),
     "onpace_gpu_memory_used_bytes": Metric("gauge", ("gpu",), "GPU memory in use, by all programs."),

@@ -51,3 +51,8 @@ class ShapeProfile:
 
     def __str__(self) -> str:
         return f"{self.min_batch}:{self.best_batch}:{self.max_batch}"
+
+
+def batch_that_fits(rows: int, needed_bytes: int, free_bytes: int) -> int:
+    """Return the largest batch whose memory fits, when ``rows`` need ``needed_bytes``; 0 where not even one does."""
+    return min(rows, int(0.95 * free_bytes * rows / max(1, needed_bytes)))

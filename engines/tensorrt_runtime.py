@@ -20,6 +20,7 @@ from engines.gpu_slot import GpuSlot
 from engines.model_spec import ModelSpec
 from engines.plan_building import PlanBuilder
 from engines.runtime import RuntimeOptions, Slot
+from engines.shape_profile import batch_that_fits
 from engines.trt.engine import TrtEngine
 from engines.trt.library import TrtLibrary, find_library
 
@@ -208,11 +209,6 @@ def batch_step(rows: int, most: int) -> int:
     if rows <= _ALL_UP_TO:
         return rows
     return min(most, -(-rows // _ALL_UP_TO) * _ALL_UP_TO)
-
-
-def batch_that_fits(rows: int, needed_bytes: int, free_bytes: int) -> int:
-    """Return the largest batch whose memory fits, when ``rows`` need ``needed_bytes``; 0 where not even one does."""
-    return min(rows, int(0.95 * free_bytes * rows / max(1, needed_bytes)))
 
 
 def _check_io(engine: TrtEngine, spec: ModelSpec) -> int:

@@ -11,14 +11,16 @@ import onnx
 from engines.errors import DeviceMemoryError, ModelError, RunError, RuntimeMissingError
 from engines.model_spec import ModelSpec
 from engines.precision.layers import find_layers
-from engines.shape_profile import ShapeProfile
+from engines.shape_profile import ShapeProfile, batch_that_fits
 from engines.trt.library import TrtLibrary
 from engines.trt.options import BuildOptions
 from engines.trt.progress import Progress, make_monitor
 
 _OWN_KERNELS = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
 _HELD_LAYERS = ("ELEMENTWISE", "ACTIVATION", "SOFTMAX", "UNARY", "MATRIX_MULTIPLY", "CONVOLUTION", "REDUCE")
-_NO_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|memory allocation", re.IGNORECASE)
+_NO_KERNEL = re.compile(r"could not find any implementation|no implementation", re.IGNORECASE)
+_ASKED_AND_THERE = re.compile(r"request(?:ed)?:?\s*(\d+)\s*MB\W+Available:?\s*(\d+)\s*MB", re.IGNORECASE)
+_NO_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|memory allocation|within workspace limit", re.IGNORECASE)
 
 
 def build_plan(
@@ -57,7 +59,7 @@ def build_plan(
             config.progress_monitor = monitor
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise _build_failed(library, spec, shapes, progress)
+            raise _build_failed(library, spec, shapes, options, progress)
         measured = bytes(memoryview(cache.serialize())) if cache is not None else b""
         return bytes(memoryview(plan)), measured
 
@@ -161,20 +163,35 @@ def _in_words(error: Any) -> str:
 
 
 def _build_failed(
-    library: TrtLibrary, spec: ModelSpec, shapes: ShapeProfile, progress: Progress | None
+    library: TrtLibrary, spec: ModelSpec, shapes: ShapeProfile, options: BuildOptions, progress: Progress | None
 ) -> RunError | ModelError:
     if progress is not None and progress.cancelled:
         return RunError(f"model {spec.name}: building was cancelled.")
     words = library.complaint()
-    if looks_like_no_memory(words):
+    passed_over = _NO_KERNEL.search(words) is not None and bool(library.too_large)
+    if passed_over:  # every kernel of a layer: the error does not say that it was for want of memory
+        words = f"{words} | {library.too_large[-1]}"
+    if passed_over or looks_like_no_memory(words):
+        remedy = smaller_batch(shapes, memory_told(words))
+        if options.workspace_bytes is not None:
+            remedy += f" Or allow a kernel more than {options.workspace_bytes / 2**20:g} MiB: --workspace."
         return DeviceMemoryError(
-            f"model {spec.name}: memory ran out while building for batches {shapes}: {words}. {smaller_batch(shapes)}"
+            f"model {spec.name}: memory ran out while building for batches {shapes}: {words.rstrip('.')}. {remedy}"
         )
     return ModelError(f"model {spec.name}: {library.flavour} {library.version} cannot build it: {words}.")
 
 
-def smaller_batch(shapes: ShapeProfile) -> str:
-    """Say which batch to try: memory grows with the batch, and weights are small beside it."""
-    if shapes.max_batch == 1:
-        return "Already batch 1: free GPU memory, or take a smaller model or input size."
-    return f"Build for half as many: --batch {max(1, shapes.max_batch // 2)}."
+def memory_told(words: str) -> tuple[int, int] | None:
+    """Return the bytes that were asked for and those that there were, where the library says both."""
+    found = _ASKED_AND_THERE.search(words)
+    return None if found is None else (int(found[1]) << 20, int(found[2]) << 20)
+
+
+def smaller_batch(shapes: ShapeProfile, told: tuple[int, int] | None = None) -> str:
+    """Say which batch would fit by ``memory_told``, or to try half; what a kernel works in grows with the batch."""
+    half = shapes.max_batch // 2
+    fits = half if told is None else min(half, batch_that_fits(shapes.max_batch, *told))
+    if fits < 1:
+        return "Not even batch 1 would fit: free GPU memory, or take a smaller model or input size."
+    why = "Batch" if told is None else "By that, batch"
+    return f"{why} {fits} may fit: --batch {fits}."

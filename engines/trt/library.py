@@ -34,6 +34,8 @@ class TrtLibrary:
     logger: Any
     said: deque[str]
     """The last errors, oldest first."""
+    too_large: deque[str]
+    """The last kernels that were passed over because they want more memory than there is."""
 
     @property
     def builds(self) -> bool:
@@ -88,6 +90,7 @@ class TrtLibrary:
     def listening(self) -> Iterator[deque[str]]:
         """Yield what the library complains about from now on."""
         self.said.clear()
+        self.too_large.clear()
         yield self.said
 
     def complaint(self) -> str:
@@ -111,7 +114,9 @@ def load_library(flavour: Flavour) -> TrtLibrary:
     except Exception as error:  # its own loader raises whatever it likes where libraries are missing
         raise RuntimeMissingError(f"{flavour} is installed but does not load: {error}. {remedy}") from error
     said: deque[str] = deque(maxlen=_MOST_KEPT)
-    return TrtLibrary(trt, flavour, str(trt.__version__), _make_logger(trt, said), said)
+    too_large: deque[str] = deque(maxlen=_MOST_KEPT)
+    logger = _make_logger(trt, said, too_large)
+    return TrtLibrary(trt, flavour, str(trt.__version__), logger, said, too_large)
 
 
 def find_library() -> TrtLibrary:
@@ -122,7 +127,7 @@ def find_library() -> TrtLibrary:
     return load_library(FLAVOURS[0])  # which says how to install it
 
 
-def _make_logger(trt: Any, said: deque[str]) -> Any:
+def _make_logger(trt: Any, said: deque[str], too_large: deque[str]) -> Any:
     levels = {
         trt.ILogger.Severity.INTERNAL_ERROR: logging.ERROR,
         trt.ILogger.Severity.ERROR: logging.ERROR,
@@ -141,8 +146,9 @@ def _make_logger(trt: Any, said: deque[str]) -> Any:
             if level is None:
                 return
             _log.debug("%s", message)
-            if level == logging.ERROR:
+            kept = said if level == logging.ERROR else too_large if "insufficient" in message.lower() else None
+            if kept is not None:
                 with lock:
-                    said.append(" ".join(message.split())[:400])
+                    kept.append(" ".join(message.split())[:400])
 
     return Logger()

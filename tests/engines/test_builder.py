@@ -11,13 +11,13 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from engines.errors import ModelError, PlanError, RuntimeMissingError
+from engines.errors import DeviceMemoryError, ModelError, PlanError, RuntimeMissingError
 from engines.inspect_model import read_model_spec
 from engines.plan_building import PlanBuilder
 from engines.precision.typed_model import Calibration, typed_model
 from engines.runtime import PlanOptions, RuntimeOptions
 from engines.shape_profile import ShapeProfile
-from engines.trt.builder import build_plan, looks_like_no_memory
+from engines.trt.builder import build_plan, looks_like_no_memory, memory_told, smaller_batch
 from engines.trt.library import load_library
 from engines.trt.options import BuildOptions
 from engines.trt.progress import Progress
@@ -94,6 +94,22 @@ def test_bad_batches_are_explained(text):
 )
 def test_complaints_about_memory_are_recognised(words):
     assert looks_like_no_memory(words)
+
+
+def test_build_that_finds_no_memory_says_which_batch_and_option_to_try(tmp_path, rtx):
+    model = working_detector(tmp_path / "m.onnx", (96, 96), layers=2)
+    with pytest.raises(DeviceMemoryError, match=r"batches 1:8:8: .*workspace.* 4 may fit: --batch 4\..*--workspace\."):
+        build_plan(rtx, model, read_model_spec(model), ShapeProfile(1, 8, 8), BuildOptions(workspace_bytes=1))
+
+
+def test_batch_is_named_by_what_the_library_says_of_memory():
+    words = "Tactic Device request: 3280MB Available: 1535MB. Device memory is insufficient to use tactic."
+    told = memory_told(words)
+    assert told == (3280 << 20, 1535 << 20)
+    assert smaller_batch(ShapeProfile(1, 8, 8), told) == "By that, batch 3 may fit: --batch 3."
+    assert smaller_batch(ShapeProfile(1, 1, 1), told).startswith("Not even batch 1 would fit")
+    assert memory_told("out of memory") is None
+    assert smaller_batch(ShapeProfile(1, 8, 8)) == "Batch 4 may fit: --batch 4."
 
 
 def test_plan_error_is_a_model_error_so_that_the_command_ends_with_2():

@@ -22,8 +22,8 @@ from engines.runtime import RuntimeOptions, Slot
 from engines.shape_profile import DEFAULT_MAX_BATCH
 
 _PROVIDER = "CUDAExecutionProvider"
-_SLOTS = 2
-"""While one batch runs, the next is prepared and uploaded."""
+_SLOTS = 3
+"""While one batch runs, the next is prepared and uploaded, and a third slot's thread hands on what is finished."""
 _FATAL_ONLY = 4
 _INSTALL = (
     'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "onpace[cuda]" (docs/install.md says which CUDA and '

@@ -24,8 +24,8 @@ from engines.shape_profile import batch_that_fits
 from engines.trt.engine import TrtEngine
 from engines.trt.library import TrtLibrary, find_library
 
-_SLOTS = 2
-"""While one batch runs, the next is prepared and uploaded; more slots gained nothing that was measured."""
+_SLOTS = 3
+"""While one batch runs, the next is prepared and uploaded, and a third slot's thread hands on what is finished."""
 _ALL_UP_TO = 8
 """Batches up to this size run as they are; larger ones are rounded up to one of few sizes, each with a graph."""
 

@@ -31,6 +31,7 @@ _RAMPS = {"h264": "100:10:180", "hevc": "180:15:300"}
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Take one measurement in this process."""
     folder, runtime, seconds = arguments.folder, arguments.runtime, arguments.seconds
+    workers = arguments.workers if arguments.workers == "auto" else int(arguments.workers)
     kind, _, which = name.partition("-")
 
     def clip(codec: str) -> Path:
@@ -50,14 +51,14 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     if kind == "pipeline":
         size, codec = which.split("-")
         model = yolov8_shaped(size, folder)
-        return gpu_pipeline.throughput(clip(codec), model, runtime, arguments.streams, BATCH, seconds)
+        return gpu_pipeline.throughput(clip(codec), model, runtime, arguments.streams, workers, BATCH, seconds)
     if kind == "latency":
         figures = gpu_pipeline.lateness(clip("h264"), yolov8_shaped("n", folder), runtime, 3 * seconds)
         return {**figures, "bare_decode_ms": _bare_milliseconds(clip("h264"))}
     if kind == "cameras":
         first, step, most = map(int, (arguments.cameras or _RAMPS[which]).split(":"))
         ramp = {"first": first, "step": step, "most": most, "seconds": seconds}
-        return gpu_pipeline.cameras(clip(which), yolov8_shaped("n", folder), runtime, BATCH, **ramp)
+        return gpu_pipeline.cameras(clip(which), yolov8_shaped("n", folder), runtime, workers, BATCH, **ramp)
     raise SystemExit(f"there is no measurement '{name}'")
 
 
@@ -99,7 +100,7 @@ def _bare_milliseconds(clip: Path) -> float:
 
 def _in_a_process(name: str, limit: float, arguments: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.benchmarks.bench_gpu_path", "--measure", name]
-    for option in ("folder", "runtime", "seconds", "streams", "cameras"):
+    for option in ("folder", "runtime", "seconds", "streams", "workers", "cameras"):
         if getattr(arguments, option) is not None:
             command += [f"--{option}", str(getattr(arguments, option))]
     begun = time.monotonic()
@@ -120,6 +121,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="measurements whose name begins with one of these, comma-separated")
     parser.add_argument("--runtime", default="cuda", choices=("cuda", "tensorrt", "cpu"), help="cpu: a rehearsal")
     parser.add_argument("--streams", type=int, default=STREAMS)
+    parser.add_argument("--workers", default="auto", help="processes that share the streams")
     parser.add_argument("--cameras", help="FIRST:STEP:MOST of the ramp")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument(

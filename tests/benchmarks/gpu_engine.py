@@ -40,7 +40,7 @@ def opened(model: Path, runtime: str, batch: int, *, graphs: bool = True, level:
 def step_of(spec, slot):
     """Return what the pipeline runs in ``slot``: preprocess, infer, postprocess."""
     limits, busy, pace = ScoreLimits(0.25, 0.25), BusyClock(), RunPace(just_in_time=lambda: False)
-    step = open_step(spec, slot, PostprocessSection(), busy, busy, pace, lambda stream_id: limits)
+    step = open_step(spec, slot, PostprocessSection(), busy, busy, pace, lambda stream_id: limits, None)
     step.warm_up()
     return step
 

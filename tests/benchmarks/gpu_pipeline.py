@@ -8,16 +8,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
-from pipeline.cli.run import prepare_process
 from pipeline.config.load import config_from_mapping
 from pipeline.config.sections import StreamSection
-from pipeline.pipeline import Pipeline
+from pipeline.process import prepare_process
+from pipeline.workers.open import Run, open_run
 from tests.benchmarks.gpu_engine import PLAN_BATCHES
 
 _SUBSCRIBER = """
@@ -33,7 +34,7 @@ _INTERVALS = 2.0
 
 
 @contextmanager
-def playing(clip: Path, model: Path, runtime: str, streams: int, **more: Any) -> Iterator[Pipeline]:
+def playing(clip: Path, model: Path, runtime: str, streams: int, workers: int | str = 1, **more: Any) -> Iterator[Run]:
     """Run a pipeline with tracking on and a subscriber in a process of its own, until every stream has published."""
     prepare_process()
     live = bool(more.pop("live", False))
@@ -47,12 +48,13 @@ def playing(clip: Path, model: Path, runtime: str, streams: int, **more: Any) ->
                 "track": {"tracker": "bytetrack"},
                 "publish": {"sinks": [f"zmq:{address}"]},
                 "keepup": {"window": "3s"},
+                "workers": {"count": workers},
             },
             origin="benchmark",
         )
         subscriber = subprocess.Popen([sys.executable, "-c", _SUBSCRIBER, address])
         try:
-            with Pipeline(config) as running:
+            with open_run(config) as running:
                 running.start()
                 until = time.monotonic() + _START_SECONDS
                 while min(one.ledger.published for one in running.status()) < 5 and time.monotonic() < until:
@@ -67,21 +69,34 @@ def _stream(number: int, clip: Path, *, live: bool) -> dict[str, Any]:
     return {"id": f"s{number}", "url": str(clip), "loop": True, "realtime": live}
 
 
-def _published(running: Pipeline) -> int:
+def _published(running: Run) -> int:
     return sum(status.ledger.published for status in running.status())
 
 
-def _rate(running: Pipeline, seconds: float) -> tuple[float, float]:
-    """Return frames a second, and CPU-seconds per 1,000 frames of this process."""
-    before, cpu, begun = _published(running), time.process_time(), time.perf_counter()
+def _cpu_seconds() -> float:
+    """Return what this process and its workers have spent."""
+    spent = time.process_time()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "zmq.SUB" not in " ".join(child.cmdline()):  # the subscriber is not ours to count
+                times = child.cpu_times()
+                spent += times.user + times.system
+    return spent
+
+
+def _rate(running: Run, seconds: float) -> tuple[float, float]:
+    """Return frames a second, and CPU-seconds per 1,000 frames of all processes but the subscriber."""
+    before, cpu, begun = _published(running), _cpu_seconds(), time.perf_counter()
     time.sleep(seconds)
-    frames, cpu, took = _published(running) - before, time.process_time() - cpu, time.perf_counter() - begun
+    frames, cpu, took = _published(running) - before, _cpu_seconds() - cpu, time.perf_counter() - begun
     return frames / took, 1000 * cpu / max(1, frames)
 
 
-def throughput(clip: Path, model: Path, runtime: str, streams: int, batch: int, seconds: float) -> dict[str, float]:
+def throughput(
+    clip: Path, model: Path, runtime: str, streams: int, workers: int | str, batch: int, seconds: float
+) -> dict[str, float]:
     """Frames a second of files, with and without a second busy Python thread, in turns."""
-    with playing(clip, model, runtime, streams, batch_size=batch) as running:
+    with playing(clip, model, runtime, streams, workers, batch_size=batch) as running:
         time.sleep(2.0)
         quiet, busy, cpu = [], [], []
         for _ in range(2):
@@ -141,12 +156,21 @@ def lateness(clip: Path, model: Path, runtime: str, seconds: float) -> dict[str,
 
 
 def cameras(
-    clip: Path, model: Path, runtime: str, batch: int, *, first: int, step: int, most: int, seconds: float
+    clip: Path,
+    model: Path,
+    runtime: str,
+    workers: int | str,
+    batch: int,
+    *,
+    first: int,
+    step: int,
+    most: int,
+    seconds: float,
 ) -> dict[str, Any]:
     """Add cameras until they are no longer carried; return the most that were, and what every step looked like."""
     steps: list[dict[str, float]] = []
     carried = 0
-    with playing(clip, model, runtime, first, batch_size=batch, live=True) as running:
+    with playing(clip, model, runtime, first, workers, batch_size=batch, live=True) as running:
         count = first
         while True:
             time.sleep(4.0)  # the new ones settle, and the window holds nothing older
@@ -166,7 +190,7 @@ def cameras(
     return {"carried": carried, "steps": steps}
 
 
-def _look(running: Pipeline, seconds: float) -> dict[str, float]:
+def _look(running: Run, seconds: float) -> dict[str, float]:
     """Watch for a while: what was dropped, the worst camera's p95 of age at the end, and the rate."""
     before = {status.stream_id: _dropped(status) for status in running.status()}
     fps, cpu = _rate(running, seconds)

@@ -38,7 +38,7 @@ def test_a_profiler_hears_stages_threads_and_cuda_streams(tmp_path, profiler):
     lines = heard.read_text().splitlines()
     ranges = Counter(line for line in lines if line.startswith("push"))
     assert ranges["push decode"] == 20
-    assert ranges["push infer"] == ranges["push preprocess"] == ranges["push track, publish"]
+    assert ranges["push infer"] == ranges["push preprocess"] >= ranges["push track, publish"] > 0
     assert lines.count("pop") == sum(ranges.values())
     named = {line.split(" ", 2)[2] for line in lines if line.startswith("thread")}
     assert {"source-pattern", "infer-0", "publish"} <= named

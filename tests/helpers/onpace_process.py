@@ -21,13 +21,14 @@ class OnpaceProcess:
 
     def __init__(self, *arguments: str | Path, env: dict[str, str] | None = None, cwd: Path = REPOSITORY) -> None:
         self.arguments = [str(argument) for argument in arguments]
+        path = os.pathsep.join(part for part in (str(REPOSITORY), os.environ.get("PYTHONPATH", "")) if part)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.cli.main", *self.arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})},
+            env={**os.environ, "PYTHONPATH": path, **(env or {})},
         )
         self._lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._readers = [

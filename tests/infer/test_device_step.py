@@ -43,7 +43,7 @@ def steps_of(model, name, plans):
     limits = ScoreLimits(0.25, 0.25)
     busy, pace = BusyClock(), RunPace(just_in_time=lambda: False)
     steps = [
-        open_step(spec, slot, PostprocessSection(), busy, busy, pace, lambda stream_id: limits)
+        open_step(spec, slot, PostprocessSection(), busy, busy, pace, lambda stream_id: limits, None)
         for slot in runtime.slots
     ]
     for step in steps:

@@ -65,14 +65,14 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 MEASUREMENTS = {  # name -> seconds it may take
     "engine-s": 150,
     "engine-n": 120,
-    "graphs-n": 120,
     "decode-h264": 60,
+    "pipeline-s-h264": 180,
+    "pipeline-n-h264": 150,
     "decode-hevc": 60,
-    "pipeline-n-h264": 120,
-    "pipeline-s-h264": 150,
     "latency": 90,
     "cameras-h264": 200,
     "cameras-hevc": 200,
+    "graphs-n": 120,
 }
 
 

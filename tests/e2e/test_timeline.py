@@ -13,12 +13,13 @@ from tests.helpers.trace_events import overlapping, read_trace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-FRAMES = 60
+FRAMES = 30
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return working_detector(tmp_path_factory.mktemp("model") / "working.onnx")
+    """A detector whose runs take long enough that more than one slot is fed."""
+    return working_detector(tmp_path_factory.mktemp("model") / "working.onnx", layers=24)
 
 
 def traced(folder, model, runtime="cpu", *arguments):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from random import Random
@@ -16,15 +17,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.decode.decoder import Picture, open_decoder
+from pipeline.decode.decoder import Decoder, Picture, open_decoder
 from pipeline.decode.disposable import open_disposable
 from pipeline.decode.nal_units import H264Headers, Unit
-from pipeline.frame import Size, StreamInfo
+from pipeline.decode.nvdec import open_nvdec
+from pipeline.frame import Size, StreamInfo, on_host
 from pipeline.source.source import SourceOptions, open_source
 from tests.decode.streams import BitWriter, packet_of
 from tests.helpers.test_data import test_data
 
 PICTURES = 60
+Opened = Callable[[StreamInfo], Decoder]
 
 X264 = "x264-params"
 X265 = "x265-params"
@@ -48,15 +51,15 @@ CLIPS = {  # name: container, encoder, its options, whether something in it can 
 
 def write_clip(path: Path, container_format: str, encoder: str, options: dict[str, str]) -> Path:
     """Something that moves, so that pictures depend on each other."""
-    ground = np.random.default_rng(1).integers(0, 255, (96, 160), np.uint8)
+    ground = np.random.default_rng(1).integers(0, 255, (160, 192), np.uint8)
     with av.open(str(path), "w", format=container_format) as container:
         stream = container.add_stream(encoder, rate=25, options=options)
-        stream.width, stream.height = 160, 96
+        stream.width, stream.height = 192, 160
         stream.pix_fmt = "yuvj420p" if encoder == "mjpeg" else "yuv420p"
         stream.time_base = Fraction(1, 25)
         for number in range(PICTURES):
-            picture = np.full((144, 160), 128, np.uint8)
-            picture[:96] = np.roll(ground, (number, 2 * number), (0, 1))
+            picture = np.full((240, 192), 128, np.uint8)
+            picture[:160] = np.roll(ground, (number, 2 * number), (0, 1))
             picture[20:50, 2 * number : 2 * number + 30] = 4 * number
             frame = av.VideoFrame.from_ndarray(picture, stream.pix_fmt)
             frame.pts = number
@@ -65,13 +68,17 @@ def write_clip(path: Path, container_format: str, encoder: str, options: dict[st
     return path
 
 
-def decoded(path: Path, left_out: Random | None, *, live: bool) -> tuple[list[str], int, int]:
+def software(info: StreamInfo) -> Decoder:
+    return open_decoder(info, 1)
+
+
+def decoded(path: Path, left_out: Random | None, live: bool, opened: Opened) -> tuple[list[str], int, int]:
     """Return the pictures' fingerprints, in order, how many packets could be left out, and how many were."""
     source = open_source(str(path), SourceOptions(), threading.Event())
     info = source.open()
     info = StreamInfo(info.decoder, live, info.codec, info.size, info.declared_fps, info.template)
-    decoder, disposable = open_decoder(info, 1), open_disposable(info)
-    pictures: list[Picture] = []
+    decoder, disposable = opened(info), open_disposable(info)
+    prints: list[str] = []
     found = left = 0
     while (packet := source.read()) is not None:
         if disposable is not None and disposable(packet):
@@ -79,12 +86,15 @@ def decoded(path: Path, left_out: Random | None, *, live: bool) -> tuple[list[st
             if left_out is not None and left_out.random() < 0.7:
                 left += 1
                 continue
-        pictures += decoder.decode(packet)
-    pictures += decoder.drain()
-    prints = [hashlib.sha256(b"".join(plane.tobytes() for plane in picture.planes)).hexdigest() for picture in pictures]
+        prints += map(fingerprint, decoder.decode(packet))
+    prints += map(fingerprint, decoder.drain())
     decoder.close()
     source.close()
     return prints, found, left
+
+
+def fingerprint(picture: Picture) -> str:
+    return hashlib.sha256(b"".join(plane.tobytes() for plane in on_host(picture.planes))).hexdigest()
 
 
 def holds_in_order(all_of_them: list[str], some: list[str]) -> bool:
@@ -93,11 +103,11 @@ def holds_in_order(all_of_them: list[str], some: list[str]) -> bool:
     return all(one in rest for one in some)
 
 
-def check(path: Path, *, seed: int) -> int:
+def check(path: Path, *, seed: int, opened: Opened = software) -> int:
     """Hold what comes out with packets left out against what comes out without; return how many could be."""
     live = bool(seed % 2)
-    whole, found, _ = decoded(path, None, live=live)
-    rest, again, left = decoded(path, Random(seed), live=live)
+    whole, found, _ = decoded(path, None, live, opened)
+    rest, again, left = decoded(path, Random(seed), live, opened)
     assert found == again
     assert len(rest) == len(whole) - left
     assert holds_in_order(whole, rest)
@@ -112,6 +122,20 @@ def test_other_pictures_come_out_as_they_were(tmp_path: Path, name: str) -> None
     path = write_clip(tmp_path / "clip", container_format, encoder, options)
     for seed in range(2):
         assert (check(path, seed=seed) >= PICTURES / 4) is some
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", [name for name in CLIPS if name not in ("h264 fields", "mjpeg", "mpeg2")])
+def test_other_pictures_come_out_of_nvdec_as_they_were(tmp_path: Path, name: str) -> None:
+    from engines.device import open_gpu
+
+    container_format, encoder, options, some = CLIPS[name]
+    path = write_clip(tmp_path / "clip", container_format, encoder, options)
+    nvdec = open_nvdec(open_gpu(), "gpu")
+    assert nvdec is not None
+    for seed in range(2):
+        assert (check(path, seed=seed, opened=nvdec.open) >= PICTURES / 4) is some
+    nvdec.close()
 
 
 @pytest.mark.parametrize(

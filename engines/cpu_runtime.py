@@ -5,6 +5,7 @@ Two shapes, chosen at start:
 - *throughput*: one session with one intra-op thread, run from as many slots as there are cores. One copy of the
   weights, no waiting at the end of every operator for the slowest thread.
 - *latency*: one session with every core, one run at a time; its second slot prepares the next batch meanwhile.
+  For one live stream throughput's session is kept beside it, for the times when that is used up (``shape_by_load``).
 
 A model whose run is over in less than half a millisecond is run as for throughput, from one slot fewer.
 
@@ -30,6 +31,7 @@ from engines.faster_shape import Shape, faster_shape, run_together
 from engines.model_spec import ModelSpec
 from engines.precision.kept import kept_model, made_seconds
 from engines.runtime import RuntimeOptions, Slot, Tensors
+from engines.shape_by_load import EitherSlot, ShapeByLoad
 
 
 class CpuRuntime:
@@ -53,19 +55,33 @@ class CpuRuntime:
         wanted, self._why = _shape_by_rule(options, self._threads)
         if wanted is None:
             live = options.live and options.streams == 1
-            wanted, self._why, session = self._measure(model, rewritten, rows, latency_counts=live)
+            wanted, self._why, narrow, wide = self._measure(model, rewritten, rows, latency_counts=live)
+            if wanted == "by_load" and options.one_shape:
+                wanted = "latency"
         else:
-            session = open_session(model, 1 if wanted == "throughput" else self._threads, rewritten)
+            narrow = wide = open_session(model, 1 if wanted == "throughput" else self._threads, rewritten)
         self._shape: Shape = wanted
+        session = wide if wanted in ("latency", "by_load") else narrow
         fixed = probe_shapes(session, spec, rows)
         gate = threading.Lock() if wanted == "latency" else None
         # What feeds short runs needs as much of the cores as they do.
-        count = {"throughput": self._threads, "short": max(1, self._threads - 1), "latency": 2}[wanted]
-        self.concurrent_runs = 1 if wanted == "latency" else count
-        self._slots = tuple(CpuSlot(session, spec, rows, fixed, gate) for _ in range(count))
-        self.slots: tuple[Slot, ...] = self._slots
+        count = {"latency": 2, "short": max(1, self._threads - 1)}.get(wanted, self._threads)
+        self._slots = [CpuSlot(session, spec, rows, fixed, gate) for _ in range(count)]
+        self.slots: tuple[Slot, ...] = tuple(self._slots)
+        self._by_load: ShapeByLoad | None = None
+        if wanted == "by_load":
+            self._by_load = by_load = ShapeByLoad()
+            beside = [CpuSlot(narrow, spec, rows, fixed, None, slot.input) for slot in self._slots]
+            self.slots = tuple(EitherSlot(*pair, by_load) for pair in zip(self._slots, beside, strict=True))
+            self._slots += beside
         # At once, because concurrent runs each need memory of their own, which the first frames should not wait for.
         run_together([slot.run for slot in self._slots], rows)
+
+    @property
+    def concurrent_runs(self) -> int:
+        """Runs that go on at the same time now."""
+        one = self._shape == "latency" or (self._by_load is not None and self._by_load.wide)
+        return 1 if one else len(self.slots)
 
     @staticmethod
     def why_not() -> str | None:
@@ -78,8 +94,10 @@ class CpuRuntime:
 
     def describe(self) -> str:
         """One line for people."""
-        if self._shape == "latency":
+        if self._shape in ("latency", "by_load"):
             what = f"one run of {self._threads} threads at a time, {len(self.slots)} slots"
+            if self._by_load is not None:
+                what += " (of one thread each while that is used up)"
         else:
             what = f"{len(self.slots)} slots of one thread each, one session"
         batch = f"batch {self.max_batch}" + (" (fixed in the file)" if self._spec.max_batch else "")
@@ -99,15 +117,15 @@ class CpuRuntime:
 
     def _measure(
         self, model: Path, rewritten: bytes | None, rows: int, *, latency_counts: bool
-    ) -> tuple[Shape, str, Any]:
-        """Try both shapes on this machine; return the faster, why, and its session."""
+    ) -> tuple[Shape, str, Any, Any]:
+        """Try both shapes on this machine; return the faster, why, and the sessions of narrow and of wide runs."""
         narrow, wide = (open_session(model, threads, rewritten) for threads in (1, self._threads))
         probe_shapes(narrow, self._spec, rows)
         probe_shapes(wide, self._spec, rows)
         slots = [CpuSlot(narrow, self._spec, rows, {}, None) for _ in range(self._threads)]
         whole = CpuSlot(wide, self._spec, rows, {}, None)
         shape, why = faster_shape([slot.run for slot in slots], whole.run, latency_counts=latency_counts)
-        return shape, why, wide if shape == "latency" else narrow
+        return shape, why, narrow, wide
 
 
 class CpuSlot:
@@ -120,13 +138,18 @@ class CpuSlot:
         rows: int,
         fixed: dict[str, tuple[int, ...]],
         gate: threading.Lock | None,
+        tensor: NDArray[Any] | None = None,
     ) -> None:
-        """``rows``: the batch to allocate; ``fixed``: outputs that always have this shape (at ``rows``)."""
+        """``rows``: the batch to allocate; ``fixed``: outputs that always have this shape (at ``rows``).
+
+        ``tensor``: an input to share; None makes one.
+        """
         self._session: Any = session
         self._spec = spec
         self._gate = gate
         image = spec.image_input
-        self.input: NDArray[Any] = np.zeros((rows, 3, spec.input_height, spec.input_width), image.dtype)
+        shape = (rows, 3, spec.input_height, spec.input_width)
+        self.input: NDArray[Any] = np.zeros(shape, image.dtype) if tensor is None else tensor
         self._sizes = sizes_fed(spec, rows)
         dtypes = {output.name: output.dtype for output in spec.outputs}
         self._outputs = {name: np.zeros(shape, dtypes[name]) for name, shape in fixed.items()}

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Literal
 
-Shape = Literal["latency", "throughput", "short"]
-"""One wide run; many narrow runs; the same for runs so short that preparing their pictures costs more."""
+Shape = Literal["latency", "by_load", "throughput", "short"]
+"""One wide run; one wide or many narrow ones, by the load; many narrow; so short that feeding them costs more."""
 Run = Callable[[int], object]
 """Runs a batch of so many pictures."""
 
@@ -19,6 +19,11 @@ _WIDE_MUST_GAIN = 1.1
 _WIDE_MUST_GAIN_LIVE = 1.15
 """Where latency counts, one wide run must still be so much shorter than one narrow run: it costs capacity."""
 
+_NARROW_MAY_TAKE = 2.2
+"""Beyond so many times a wide run, a narrow one is too old when it comes, however many there are a second."""
+_NARROW_MUST_KEEP = 0.95
+"""Share of the wide runs a second that narrow ones must reach to be worth changing to when decoding interrupts both."""
+
 _TOO_SHORT_SECONDS = 0.0005
 """A run that is over sooner has ended before another thread is awake to help with it."""
 
@@ -28,7 +33,8 @@ def faster_shape(
 ) -> tuple[Shape, str]:
     """Return the faster shape and the numbers, for people.
 
-    Faster is more runs a second, or a shorter run where ``latency_counts``.
+    Faster is more runs a second, or a shorter run where ``latency_counts``; "by_load" where each is the better one at
+    times.
     Both take turns, so that whatever else the machine does falls on both; each counts whole runs, at least one a turn.
     """
     turn_seconds = budget_seconds / (2 * _TURNS)
@@ -41,8 +47,11 @@ def faster_shape(
         return "short", f"runs of {1000 * len(narrow) / narrow_rate:.2g} ms are too short to share"
     if latency_counts:
         narrow_ms, wide_ms = 1000 * len(narrow) / narrow_rate, 1000 / wide_rate
-        short: Shape = "latency" if narrow_ms > _WIDE_MUST_GAIN_LIVE * wide_ms else "throughput"
-        return short, f"one live stream, measured {narrow_ms:.3g} ms a narrow run, {wide_ms:.3g} ms a wide run"
+        why = f"one live stream, measured {narrow_ms:.3g} ms a narrow run, {wide_ms:.3g} ms a wide run"
+        if narrow_ms <= _WIDE_MUST_GAIN_LIVE * wide_ms:
+            return "throughput", why
+        both = narrow_ms <= _NARROW_MAY_TAKE * wide_ms and narrow_rate >= _NARROW_MUST_KEEP * wide_rate
+        return "by_load" if both else "latency", why
     shape: Shape = "latency" if wide_rate > _WIDE_MUST_GAIN * narrow_rate else "throughput"
     return shape, f"measured {narrow_rate:.3g} runs/s narrow, {wide_rate:.3g} runs/s wide"
 

@@ -74,6 +74,8 @@ class RuntimeOptions:
     """How many streams will feed it."""
     live: bool = False
     """True when every stream is live (latency counts), False when files are among them (throughput counts)."""
+    one_shape: bool = False
+    """Whether ``Runtime.concurrent_runs`` must stay as it is at first."""
     precision: Precision | None = None
     """What the model is turned into first; None runs it as its file is."""
     calibration: Calibration | None = None
@@ -152,8 +154,11 @@ class Runtime(Protocol):
     """The word that chose it: "cpu", "cuda", "tensorrt"."""
     slots: tuple[Slot, ...]
     max_batch: int
-    concurrent_runs: int
-    """Runs that go on at the same time; fewer than slots where some only prepare meanwhile."""
+
+    @property
+    def concurrent_runs(self) -> int:
+        """Runs that go on at the same time; fewer than slots where some only prepare meanwhile. May change."""
+
     file: Path
     """What is loaded: the model's file, a typed form of it, or the plan made of that."""
     build_seconds: float | None

@@ -113,13 +113,7 @@ class Pipeline:
             max_age_seconds=keepup.max_age,
             on_drop=self._given_up,
         )
-        self._watch = ProcessWatch(
-            keepup.window,
-            slots=len(runtime.slots),
-            concurrent_runs=runtime.concurrent_runs,
-            cores=usable_cores(),
-        )
-
+        self._watch = ProcessWatch(keepup.window, runtime, cores=usable_cores())
         self._track = TrackStep({}, score_threshold=self.config.postprocess.score_threshold)
         self.times = FrameTimes()
         # source -> decode
@@ -200,6 +194,7 @@ class Pipeline:
 
     def status(self) -> list[StreamStatus]:
         """How every stream is doing now, in the order of the configuration."""
+        self._watch.use(self.runtime)
         return self._watch.status(self.streams.values_now(), monotonic())
 
     def sinks_lost(self) -> dict[str, int]:
@@ -239,8 +234,7 @@ class Pipeline:
 
     def _change_to(self, runtime: Runtime) -> None:
         self._resolution.use(runtime)
-        if self._slots.change_to(runtime):
-            self._watch.resize(slots=len(runtime.slots), concurrent_runs=runtime.concurrent_runs)
+        self._slots.change_to(runtime)
 
     def _keep_publishing(self) -> None:
         self._publishing.run(self._in_order.wait_until_finished)

@@ -31,6 +31,7 @@ def open_model(
         threads=infer.threads,
         streams=len(plans),
         live=all(plan.live for plan in plans),
+        one_shape=smaller.exist,
         precision=infer.precision,
         calibration=calibration_from(infer.calibration, spec, infer.calibration_pictures),
         gpu=infer.gpu,

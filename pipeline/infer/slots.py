@@ -100,8 +100,8 @@ class Slots:
         crew.close()
 
     def _crew_of(self, runtime: Runtime) -> _Crew:
-        one_at_a_time = runtime.concurrent_runs == 1
-        crew = _Crew(runtime, RunPace(just_in_time=lambda: one_at_a_time and self._just_in_time()))
+        pace = RunPace(just_in_time=lambda: runtime.concurrent_runs == 1 and self._just_in_time())
+        crew = _Crew(runtime, pace)
         try:
             for number, slot in enumerate(runtime.slots):
                 step = self._step_of(slot, crew.pace)

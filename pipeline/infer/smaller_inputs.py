@@ -26,6 +26,11 @@ class SmallerInputs:
         asked = bool(self._infer.smaller) or "resolution" in adapts
         self._models = smaller_inputs(model, spec, self._infer.smaller, self._infer.facts) if asked else []
 
+    @property
+    def exist(self) -> bool:
+        """Whether there are any."""
+        return bool(self._models)
+
     def open_beside(self, full: Runtime, options: RuntimeOptions) -> Runtime:
         """Return ``full`` together with the smaller inputs on the same runtime; ``full`` itself where there are none.
 

@@ -29,24 +29,36 @@ class Watched(Protocol):
         """What its stages report to."""
 
 
+class Runs(Protocol):
+    """What runs the model, as far as it is watched."""
+
+    @property
+    def slots(self) -> Sequence[Any]:
+        """Places where batches are prepared and run."""
+
+    @property
+    def concurrent_runs(self) -> int:
+        """Runs that go on at the same time now."""
+
+
 class ProcessWatch:
     """The busy clocks of the shared stages, and the status of every stream. Thread-safe."""
 
-    def __init__(self, window_seconds: float, *, slots: int, concurrent_runs: int, cores: int) -> None:
-        self.infer = BusyClock(window_seconds, workers=slots)
+    def __init__(self, window_seconds: float, runtime: Runs, *, cores: int) -> None:
+        self.infer = BusyClock(window_seconds, workers=len(runtime.slots))
         """preprocess -> infer -> postprocess, in all slots."""
-        self.runs = BusyClock(window_seconds, workers=concurrent_runs)
+        self.runs = BusyClock(window_seconds, workers=runtime.concurrent_runs)
         """The model's runs alone: a runtime may run fewer at a time than it has slots."""
         self.publish = BusyClock(window_seconds)
         """track -> publish."""
-        self._slots = slots
+        self._slots = len(runtime.slots)
         self._headroom = Headroom(window_seconds, cores)
         self._lock = threading.Lock()
 
-    def resize(self, *, slots: int, concurrent_runs: int) -> None:
-        """Another runtime took over."""
-        self.infer.workers = self._slots = slots
-        self.runs.workers = concurrent_runs
+    def use(self, runtime: Runs) -> None:
+        """Count the workers that there are now: another runtime may have taken over, or run in another shape."""
+        self.infer.workers = self._slots = len(runtime.slots)
+        self.runs.workers = runtime.concurrent_runs
 
     def loads(self, stream: Watched, now: float) -> Sequence[StageLoad]:
         """Return how busy each stage is, as one stream sees it. Times are monotonic seconds."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
+import numpy as np
 import pytest
 
 from engines.cores import usable_cores
@@ -11,6 +13,7 @@ from engines.cpu_runtime import CpuRuntime
 from engines.faster_shape import faster_shape
 from engines.inspect_model import read_model_spec
 from engines.runtime import RuntimeOptions
+from engines.shape_by_load import EitherSlot, ShapeByLoad
 from tests.helpers.tiny_onnx import do_nothing_detector, working_detector
 
 
@@ -48,9 +51,58 @@ def test_one_live_stream_gets_short_runs_unless_they_gain_little():
     # Two narrow runs of 30 ms at once are more a second than runs of 20 ms, but each picture waits longer.
     assert faster_shape([runs[30]] * 2, runs[20], budget_seconds=0.6)[0] == "throughput"
     shape, why = faster_shape([runs[30]] * 2, runs[20], latency_counts=True, budget_seconds=0.6)
-    assert shape == "latency"
+    assert shape == "by_load"
     assert "one live stream" in why
+    assert faster_shape([runs[30]] * 2, lambda _: time.sleep(0.005), latency_counts=True, budget_seconds=0.6)[0] == (
+        "latency"  # no number of runs a second makes up for an answer that is six times as old
+    )
     assert faster_shape([runs[30]] * 2, runs[30], latency_counts=True, budget_seconds=0.6)[0] == "throughput"
+
+
+def test_wide_runs_give_way_while_they_are_used_up_and_come_back_when_they_would_keep_up():
+    now = [0.0]
+    by_load = ShapeByLoad(clock=lambda: now[0])
+    shapes = []
+
+    def run(shape, seconds):
+        def go():
+            shapes.append(shape)
+            now[0] += seconds
+            return {}
+
+        return go
+
+    def play(seconds, fps):
+        shapes.clear()
+        until = now[0] + seconds
+        while now[0] < until:
+            begun = now[0]
+            by_load.run(run("wide", 0.04), run("narrow", 0.005))  # several at once: less than its length for each
+            now[0] = max(now[0], begun + 1 / fps)
+        return shapes[-1]
+
+    assert play(10, fps=15) == "wide"
+    assert play(10, fps=30) == "narrow"
+    assert play(10, fps=20) == "narrow"  # as many as would just do: no change to and fro
+    assert play(10, fps=15) == "wide"
+
+
+def test_wide_and_narrow_runs_of_a_slot_agree(tmp_path):
+    model = working_detector(tmp_path / "m.onnx", (416, 416), layers=2)
+    spec = read_model_spec(model)
+    with ExitStack() as opened:
+        wide, narrow = (
+            opened.enter_context(CpuRuntime(model, spec, RuntimeOptions(prefer=prefer, threads=2))).slots[0]
+            for prefer in ("latency", "throughput")
+        )
+        by_load = ShapeByLoad()
+        slot = EitherSlot(wide, narrow, by_load)
+        slot.input[:] = narrow.input[:] = np.random.default_rng(0).random(slot.input.shape)
+        found = []
+        for by_load.wide in (True, False):
+            found.append({name: array.copy() for name, array in slot.run(1).items()})
+    for name, array in found[0].items():
+        np.testing.assert_allclose(found[1][name], array, atol=1e-4)
 
 
 def test_runs_too_short_to_share_stay_narrow():

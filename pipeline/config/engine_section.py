@@ -33,7 +33,7 @@ class EngineSection(Section):
     workspace_mib: Whole | None = Field(None, ge=1, le=1_048_576)
     """Most scratch memory of one kernel, in MiB. null: as much as the GPU has."""
     cuda_graphs: Switch = True
-    """Whether a batch is launched as one recorded graph."""
+    """Whether a batch's whole way on the GPU is launched as one recorded graph, on TensorRT and CUDA alike."""
 
     @field_validator("batch")
     @classmethod

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.bench_slots tensorrt samples/street.onnx fp32,fp16,int8 --level 1
 
 Prints, for each precision and batch, the median and 99th percentile in milliseconds, and frames a second with batches
-enqueued back to back; and the largest difference of any output value to the CPU's on frames of samples/street.mp4.
+enqueued back to back, and with every slot busy; and the largest difference of any output value to the CPU's on the
+calibration pictures.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from engines.inspect_model import read_model_spec
 from engines.runtime import DeviceSlot, PlanOptions, RuntimeOptions, open_runtime
 from engines.trt.options import BuildOptions
 from pipeline.accuracy.calibration import calibration_from
+from pipeline.comparing.measure import pictures_per_second
 
 _SECONDS = 1.0
 _IN_A_ROW = 50
@@ -50,9 +52,10 @@ def main() -> None:
     parser.add_argument("precisions")
     parser.add_argument("--level", type=int, help="optimisation level of TensorRT's builder")
     parser.add_argument("--batches", default="1,4,8")
+    parser.add_argument("--calibration", default="samples/street.mp4", help="int8's pictures, and those compared")
     arguments = parser.parse_args()
     spec = read_model_spec(arguments.model)
-    calibration = calibration_from(["samples/street.mp4"], spec)
+    calibration = calibration_from([arguments.calibration], spec)
     pictures = list(calibration.tensors)
     with open_runtime("cpu", arguments.model, spec, RuntimeOptions(prefer="latency")) as cpu:
         expected = outputs_of(cpu.slots[0], pictures)
@@ -69,6 +72,7 @@ def main() -> None:
             print(f"{runtime.describe()}\n  largest difference to the CPU: {worst:.3g}")
             for batch in batches:
                 report(slot, batch)
+                print(f"    all slots: {pictures_per_second(runtime, batch, _SECONDS):.0f} frames/s")
 
 
 def report(slot, batch: int) -> None:
@@ -79,7 +83,7 @@ def report(slot, batch: int) -> None:
         device = timed(lambda: (slot.enqueue(batch), slot.synchronise()))
         row = timed(lambda: ([slot.enqueue(batch) for _ in range(_IN_A_ROW)], slot.synchronise()))
         print(f"; device p50 {device[0]:.3f} p99 {device[1]:.3f} ms", end="")
-        print(f"; back to back {1000 * batch * _IN_A_ROW / row[0]:.0f} frames/s", end="")
+        print(f"; back to back {row[0] / _IN_A_ROW:.4f} ms, {1000 * batch * _IN_A_ROW / row[0]:.0f} frames/s", end="")
     print()
 
 

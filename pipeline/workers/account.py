@@ -114,6 +114,10 @@ class Account:
         self.say(cause)
         self._status = replace(self._status, state="ended", verdict="ended")
 
+    def leave(self) -> None:
+        """It was removed, and its last frame has left."""
+        self._status = replace(self._status, state="ended", verdict="ended", cause="")
+
     def removed(self, ledger: LedgerSnapshot) -> LedgerSnapshot:
         """Return what a removed stream amounted to over all its lives."""
         self._status = replace(self._status, ledger=ledger)

@@ -31,6 +31,7 @@ class Accounts:
         """Replaced, never changed."""
         self._pasts: dict[str, Past] = {}
         """Of streams that are gone."""
+        self._departed: list[StreamStatus] = []
         self._times_before = times_of(FrameTimes())
         """Of the lives that are over."""
         self._headroom = Headroom(config.keepup.window, cores, read_cpu_use)
@@ -75,9 +76,19 @@ class Accounts:
             self._accounts = {name: other for name, other in self._accounts.items() if name != stream_id}
 
     def removed(self, stream_id: str, removed: Removed) -> Removed:
-        """Return what a removed stream amounted to, all lives of its worker counted."""
+        """Return what a removed stream amounted to, all lives of its worker counted; it is forgotten if it is gone."""
         with self._lock:
-            return Removed(removed.gone, self.find(stream_id).removed(removed.ledger))
+            account = self.find(stream_id)
+            ledger = account.removed(removed.ledger)
+            if removed.gone:
+                self._depart(account)
+            return Removed(removed.gone, ledger)
+
+    def departed(self) -> list[StreamStatus]:
+        """Return the last status of each stream that has gone since the last call."""
+        with self._lock:
+            departed, self._departed = self._departed, []
+            return departed
 
     def of(self, worker: int) -> list[Account]:
         """Return the accounts of a worker's streams."""
@@ -92,7 +103,7 @@ class Accounts:
         loads = [0.0] * workers
         for account in self._accounts.values():
             if not account.ended:
-                loads[account.worker] += load_of(account.section)
+                loads[account.worker - 1] += load_of(account.section)
         return loads
 
     def paused(self, worker: int) -> list[str]:
@@ -105,20 +116,17 @@ class Accounts:
             playing = [account for account in self.of(worker) if not (account.ended or account.leaving)]
             return [one.section for one in playing], {one.plan.stream_id: one.past for one in playing}
 
-    def report(self, worker: int, report: Report) -> list[StreamStatus]:
-        """Take in what a worker reports. Return the last status of each stream that has gone since."""
+    def report(self, worker: int, report: Report) -> None:
+        """Take in what a worker reports."""
         with self._lock:
             reported = {status.stream_id: status for status in report.statuses}
-            last = []
             for account in self.of(worker):
                 stream_id = account.plan.stream_id
                 if stream_id in reported:
                     account.report(reported[stream_id])
                     account.failed = stream_id in report.failed
                 elif account.leaving:
-                    last.append(account.status(monotonic()))
-                    self.forget(stream_id)
-            return last
+                    self._depart(account)
 
     def lose(self, worker: Worker, cause: str, now: float) -> None:
         """A worker is gone, with all that was under way in it."""
@@ -128,7 +136,8 @@ class Accounts:
                 worker.report = None
             for account in self.of(worker.number):
                 if account.leaving:
-                    self.forget(account.plan.stream_id)
+                    account.lose(cause, now)
+                    self._depart(account)
                 elif not account.ended:
                     account.lose(cause, now)
 
@@ -165,6 +174,11 @@ class Accounts:
             for gone in times.ages.keys() - self._accounts.keys():
                 times.forget(gone)
             return times
+
+    def _depart(self, account: Account) -> None:
+        account.leave()
+        self._departed.append(account.status(monotonic()))
+        self.forget(account.plan.stream_id)
 
     def _give_up(self, worker: int, cause: str, *, files_only: bool) -> None:
         with self._lock:

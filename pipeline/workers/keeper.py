@@ -205,8 +205,7 @@ class Keeper:
     def _take(self, worker: Worker, note: notes.Note) -> None:
         if isinstance(note, notes.Report):
             worker.report = note
-            for status in self._accounts.report(worker.number, note):
-                self._publisher.publish_status(status_message(status))
+            self._accounts.report(worker.number, note)
         elif isinstance(note, notes.LogLine):
             logging.getLogger(note.name).log(note.level, "[worker %d] %s", worker.number, note.message)
         elif isinstance(note, notes.Seen):
@@ -265,6 +264,8 @@ class Keeper:
         _log.error("%s", worker.cause)
 
     def _publish(self, now: float) -> None:
+        for status in self._accounts.departed():
+            self._publisher.publish_status(status_message(status))
         if now >= self._next_status:
             self._next_status = now + self._config.publish.status_interval
             self._publish_statuses()

@@ -69,9 +69,7 @@ class RemoteStreams:
         account = self._accounts.find(stream_id)
         worker = self._worker_of(stream_id)
         if worker.state != "running":  # nothing of it is under way
-            removed = self._accounts.removed(stream_id, Removed(True, LedgerSnapshot(0, 0, {})))
-            self._accounts.forget(stream_id)
-            return removed
+            return self._accounts.removed(stream_id, Removed(True, LedgerSnapshot(0, 0, {})))
         account.leaving = True
         reply = worker.ask("remove", stream_id, wait_seconds=wait_seconds)
         assert reply.ledger is not None

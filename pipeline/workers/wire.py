@@ -21,7 +21,7 @@ LARGEST_BODY_BYTES = 64 * 1024 * 1024
 RECEIVE_BYTES = 256 * 1024
 
 _FRAME = struct.Struct("<IB")
-_DETECTIONS = struct.Struct("<BIQQI")  # bytes of the stream's id, epoch, sequence, frame index, bytes of MessagePack
+_DETECTIONS = struct.Struct("<BQQQI")  # bytes of the stream's id, epoch, sequence, frame index, bytes of MessagePack
 
 
 class WireError(OnpaceError):

@@ -139,7 +139,7 @@ def test_workers_end_when_their_parent_is_killed(nothing, tmp_path):
     assert not alive
 
 
-def test_a_file_that_kills_its_worker_is_given_up_and_cameras_go_on(nothing, tmp_path):
+def test_files_whose_worker_is_lost_again_and_again_are_given_up(nothing, tmp_path):
     """Here the memory limit does the killing: a worker holds more than 64 MiB as soon as it has loaded anything."""
     streams = {"file": {"url": "pattern:?frames=1000000&size=320x180"}}
     config = configured(tmp_path, nothing, {**streams, "other": streams["file"]}, most_memory=64, restart_max_wait="1s")
@@ -159,6 +159,13 @@ def test_bad_input_is_told_once_and_nothing_is_left_behind(nothing, tmp_path):
     process = onpace("run", configured(tmp_path, model, streams))
     assert process.wait() == 2
     assert process.stderr.count("broken.onnx") == 1
+
+
+def test_a_timeline_of_several_processes_is_refused(nothing, tmp_path):
+    streams = {name: {"url": camera(frames=5)} for name in "ab"}
+    process = onpace("run", configured(tmp_path, nothing, streams), "--trace", tmp_path / "trace.json")
+    assert process.wait() == 2
+    assert "--workers 1" in process.stderr
 
 
 @pytest.mark.parametrize("count", ["0", "65", "many"])

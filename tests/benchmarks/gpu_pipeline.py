@@ -22,12 +22,14 @@ from pipeline.workers.open import Run, open_run
 from tests.benchmarks.gpu_engine import PLAN_BATCHES
 
 _SUBSCRIBER = """
-import sys, zmq
+import os, sys, zmq
+parent = os.getppid()
 socket = zmq.Context.instance().socket(zmq.SUB)
 socket.setsockopt(zmq.SUBSCRIBE, b"")
 socket.connect(sys.argv[1])
-while True:
-    socket.recv_multipart()
+while os.getppid() == parent:
+    if socket.poll(500):
+        socket.recv_multipart()
 """
 _START_SECONDS = 90.0
 _INTERVALS = 2.0

@@ -88,11 +88,11 @@ def crowded() -> Iterator[Gpu]:
 @pytest.mark.runtime("cuda")
 @pytest.mark.timeout(300)
 def test_on_a_crowded_gpu_the_named_batch_opens(tmp_path, crowded):
-    model = yolov8_shaped("s", tmp_path)
+    model = yolov8_shaped("n", tmp_path)
     spec = read_model_spec(model)
     options = {"precision": "fp16", "stream_bytes": 50 << 20}
     with pytest.raises(DeviceMemoryError) as caught:
-        open_runtime("cuda", model, spec, RuntimeOptions(max_batch=128, **options))
+        open_runtime("cuda", model, spec, RuntimeOptions(max_batch=64, **options))
     told = str(caught.value)
     found = re.search(r"A batch of (\d+) fits, with room for about (\d+) streams", told)
     assert found, told

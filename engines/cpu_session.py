@@ -14,7 +14,7 @@ from engines.model_spec import ModelSpec
 _FATAL_ONLY = 4
 """Everything ONNX Runtime would print below this severity arrives as an exception, or is not for users."""
 
-_PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "int8")
 
 DISABLED_OPTIMIZERS = ["WeightBiasQuantization"]
 """It quantises, with one scale for all channels, the layers that an int8 model left in float on purpose."""
@@ -22,9 +22,9 @@ DISABLED_OPTIMIZERS = ["WeightBiasQuantization"]
 
 def require_precision(runtime: str, precision: str | None) -> None:
     """Raise RuntimeMissingError for a precision that ONNX Runtime lacks kernels for, where detectors are concerned."""
-    if precision is not None and precision not in _PRECISIONS:
+    if precision is not None and precision not in PRECISIONS:
         raise RuntimeMissingError(
-            f"runtime '{runtime}' runs no {precision}. Allowed there: {', '.join(_PRECISIONS)}; {precision} is for "
+            f"runtime '{runtime}' runs no {precision}. Allowed there: {', '.join(PRECISIONS)}; {precision} is for "
             "runtime tensorrt."
         )
 

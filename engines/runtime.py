@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -189,7 +189,14 @@ def open_runtime(name: str, model: Path, spec: ModelSpec, options: RuntimeOption
 
 
 def open_meanwhile(name: str, model: Path, spec: ModelSpec, options: RuntimeOptions) -> Runtime:
-    """Open ``model`` on the fastest runtime that works here after ``name``: what runs until that one is ready."""
+    """Open ``model`` on the fastest runtime that works here after ``name``: what runs until that one is ready.
+
+    A precision that only ``name`` has is left out meanwhile.
+    """
+    from engines.cpu_session import PRECISIONS
+
+    if options.precision not in PRECISIONS:
+        options = replace(options, precision=None)
     after = list(RUNTIMES)[list(RUNTIMES).index(name) + 1 :]
     return _open_first(after, model, spec, options)
 

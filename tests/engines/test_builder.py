@@ -18,6 +18,7 @@ from engines.precision.typed_model import Calibration, typed_model
 from engines.runtime import PlanOptions, RuntimeOptions
 from engines.shape_profile import ShapeProfile
 from engines.trt.builder import build_plan, looks_like_no_memory, memory_told, smaller_batch
+from engines.trt.engine import TrtEngine
 from engines.trt.library import load_library
 from engines.trt.options import BuildOptions
 from engines.trt.progress import Progress
@@ -94,6 +95,14 @@ def test_bad_batches_are_explained(text):
 )
 def test_complaints_about_memory_are_recognised(words):
     assert looks_like_no_memory(words)
+
+
+@pytest.mark.parametrize("damage", [lambda plan: b"", lambda plan: plan[:-1000], lambda plan: b"x" + plan[1:]])
+def test_plan_that_is_none_is_one_error_with_a_way_on(tmp_path, rtx, damage):
+    model = do_nothing_detector(tmp_path / "m.onnx", (96, 96))
+    plan, _ = build_plan(rtx, model, read_model_spec(model), ShapeProfile(), BuildOptions())
+    with pytest.raises(PlanError, match=r"plan abc cannot be loaded by .*another GPU\. Build it again here"):
+        TrtEngine(rtx, damage(plan), "abc")
 
 
 def test_build_that_finds_no_memory_says_which_batch_and_option_to_try(tmp_path, rtx):

@@ -10,9 +10,10 @@ import pytest
 
 from engines.cores import usable_cores
 from engines.cpu_runtime import CpuRuntime
+from engines.errors import RuntimeMissingError
 from engines.faster_shape import faster_shape
 from engines.inspect_model import read_model_spec
-from engines.runtime import RuntimeOptions
+from engines.runtime import RuntimeOptions, open_meanwhile, open_runtime
 from engines.shape_by_load import EitherSlot, ShapeByLoad
 from tests.helpers.tiny_onnx import do_nothing_detector, working_detector
 
@@ -136,3 +137,13 @@ def test_container_quota_limits_the_cores(tmp_path, files, most):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
     assert 1 <= usable_cores(tmp_path) <= most
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_precisions_of_tensorrt_are_refused_here_and_left_out_while_it_builds(tmp_path, precision):
+    model = do_nothing_detector(tmp_path / "m.onnx", (96, 96))
+    spec, options = read_model_spec(model), RuntimeOptions(threads=1, precision=precision)
+    with pytest.raises(RuntimeMissingError, match=rf"'cpu' runs no {precision}\. Allowed there: fp32, fp16, int8;"):
+        open_runtime("cpu", model, spec, options)
+    with open_meanwhile("tensorrt", model, spec, options) as meanwhile:
+        assert meanwhile.slots[0].run(1)["output0"].dtype == "float32"

@@ -7,7 +7,7 @@ from pipeline.clock import monotonic
 from pipeline.decode.disposable import open_disposable
 from pipeline.frame import Frame, Packet, StreamInfo
 from pipeline.infer.outlook import Outlook
-from pipeline.keepup.picture_watch import PictureWatch
+from pipeline.keepup.picture_watch import SAMPLE_SECONDS, PictureWatch
 from pipeline.thinning import Thinning
 
 
@@ -45,7 +45,9 @@ class BeforeDecode:
         # Parameters that tell what can be left out come with keyframes.
         if not ((in_vain or keyframe) and self._disposable(packet) and in_vain and decoding):
             return ""
-        if self._watch is not None and self._watch.wants(now, keyframe=keyframe):
+        # Pictures between keyframes are not all left out: the next one will do, unless it is long in coming.
+        patience = 0.0 if keyframe else SAMPLE_SECONDS
+        if self._watch is not None and self._watch.wants(now - patience, keyframe=keyframe):
             return ""
         self._thinning.leave_out(packet.captured_at)
         if thinned:

@@ -21,7 +21,8 @@ PictureState = Literal["", "frozen", "black"]
 FROZEN_SECONDS = 10.0
 BLACK_SECONDS = 5.0
 
-_SAMPLE_SECONDS = 0.25
+SAMPLE_SECONDS = 0.25
+"""Between two looks."""
 _KEYFRAME_SECONDS = 0.5
 _ROWS = 48
 """Rows of a sample: at 1080 lines one in 22, so that the digits of a clock in the picture are always hit."""
@@ -56,7 +57,7 @@ class PictureWatch:
 
     def look(self, sample: NDArray[np.uint8], now: float, *, keyframe: bool, full_range: bool) -> bool:
         """See one picture, by ``sample_of``; return whether ``state`` changed."""
-        self._next_at = now + _SAMPLE_SECONDS
+        self._next_at = now + SAMPLE_SECONDS
         black = _is_black(sample, 0 if full_range else 16)
         self._black_since = min(self._black_since, now) if black else float("inf")
         noise = keyframe and self._noise_since_keyframe(sample, now)

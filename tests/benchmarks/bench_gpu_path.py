@@ -54,7 +54,8 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         return gpu_pipeline.throughput(clip(codec), model, runtime, arguments.streams, workers, BATCH, seconds)
     if kind == "latency":
         figures = gpu_pipeline.lateness(clip("h264"), yolov8_shaped("n", folder), runtime, 3 * seconds)
-        return {**figures, "bare_decode_ms": _bare_milliseconds(clip("h264"))}
+        bare = gpu_engine.one_picture_ms(yolov8_shaped("n", folder), runtime, seconds)
+        return {**figures, "bare_decode_ms": _bare_milliseconds(clip("h264")), "bare_infer_ms": bare}
     if kind == "cameras":
         first, step, most = map(int, (arguments.cameras or _RAMPS[which]).split(":"))
         ramp = {"first": first, "step": step, "most": most, "seconds": seconds}

@@ -165,8 +165,7 @@ def graphs(model: Path, runtime: str, seconds: float, pictures_of) -> dict[str, 
             slot = running.slots[0]
             slot.gpu.use()
             pictures = pictures_of(slot.gpu, 1)
-            p50, p99 = latency(lambda slot=slot: (slot.enqueue(1), slot.synchronise()), seconds)
-            figures[f"engine_ms_{name}"], figures[f"engine_ms_p99_{name}"] = p50, p99
+            figures[f"engine_ms_{name}"], figures[f"engine_ms_p99_{name}"] = _engine_ms(slot, seconds)
             figures[f"engine_fps_{name}"] = engine_fps(running, 1, seconds)
             steps = [step_of(read_model_spec(model), one) for one in running.slots]
             try:
@@ -180,6 +179,26 @@ def graphs(model: Path, runtime: str, seconds: float, pictures_of) -> dict[str, 
                 for step in steps:
                     step.close()
     return figures
+
+
+def one_picture_ms(model: Path, runtime: str, seconds: float) -> float:
+    """Return the median time of inference alone at batch 1, from launching it to its end."""
+    with opened(model, runtime, 1) as running:
+        running.slots[0].gpu.use()
+        return _engine_ms(running.slots[0], seconds)[0]
+
+
+def _engine_ms(slot, seconds: float) -> tuple[float, float]:
+    """Return the median and the 99th percentile of one run at batch 1, as a graph where graphs are wanted."""
+    slot.enqueue(1)
+    slot.synchronise()
+    graph = slot.record(lambda: slot.enqueue(1))
+    launch = (lambda: slot.enqueue(1)) if graph is None else graph.launch
+    try:
+        return latency(lambda: (launch(), slot.synchronise()), seconds)
+    finally:
+        if graph is not None:
+            graph.close()
 
 
 def _steps_rate(slots, steps, frames, seconds: float) -> float:

@@ -46,7 +46,7 @@ def _decode(codec: str) -> Callable[[Results], float]:
 def _added(part: str) -> Callable[[Results], float]:
     def milliseconds(results: Results) -> float:
         figures = results["latency"]
-        return figures[f"age_ms_{part}"] - figures["bare_decode_ms"] - results["graphs-n"]["engine_ms_on"]
+        return figures[f"age_ms_{part}"] - figures["bare_decode_ms"] - figures["bare_infer_ms"]
 
     return milliseconds
 

@@ -101,6 +101,8 @@ class Batcher:
             frames: list[Frame] = []
             passing: list[Frame] = []
             deadline: float | None = None
+            if (seconds := self._fresher_within()) > 0:
+                self._filled.wait(seconds)
             while True:
                 if not frames and retired is not None and retired.is_set():
                     return None
@@ -144,6 +146,11 @@ class Batcher:
             if popped.frame is not None:
                 self._turns.served(stream, self._streams, now)
                 frames.append(popped.frame)
+
+    def _fresher_within(self) -> float:
+        """Return how long to wait for a fresher frame before taking one; 0 where other streams wait, too."""
+        waiting = [stream for stream in self._streams if stream.items]
+        return waiting[0].fresher_within(monotonic()) if len(waiting) == 1 else 0.0
 
     def _more_may_come(self) -> bool:
         return any(not stream.queue.closed or len(stream.queue) for stream in self._streams)

@@ -8,6 +8,10 @@ SHEDDING_SECONDS = 1.0
 """A stream that had to give a frame up is taken to have too many for so long."""
 
 
+_WORTH_WAITING = 0.15
+"""Share of the time between two frames that a slot waits at most to take a fresh one instead of one that old."""
+
+
 class Outlook:
     """When a stream's next frame will be taken, while it brings more than can be.
 
@@ -44,6 +48,20 @@ class Outlook:
     def left_out(self, now: float) -> None:
         """A frame was given up before it came into the queue."""
         self.shedding_until = now + SHEDDING_SECONDS
+
+    def fresher_within(self, received_at: float, now: float) -> float:
+        """Return how long to wait for a fresher frame than the one received then; 0 where it comes too late or never.
+
+        Only while frames have to go anyway: then the older one is no loss.
+        """
+        between, arrived_at = self._between.mean, self._arrived_at
+        if now >= self.shedding_until or between is None or arrived_at is None:
+            return 0.0
+        worth = _WORTH_WAITING * between
+        if arrived_at > received_at:  # it is being decoded
+            return worth
+        until_arrival = arrived_at + between + self._between.deviation - now
+        return until_arrival + worth if 0.0 < until_arrival < worth else 0.0
 
     def is_overtaken(self, now: float) -> bool:
         """Whether the frame that just arrived will be overtaken by the one after it, before one is taken.

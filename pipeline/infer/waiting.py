@@ -106,6 +106,10 @@ class Waiting:
             frame = queue.pop()
         return popped
 
+    def fresher_within(self, now: float) -> float:
+        """Return how long to wait for a fresher frame than those in the queue; 0 where it is not worth it."""
+        return self._outlook.fresher_within(self.items[-1].received_at, now)
+
     def _pass(self, frame: Frame, popped: Popped) -> None:
         self._stride.passed()
         if self.terms.carries:

@@ -33,6 +33,9 @@ from pipeline.timeline.timeline import Timeline, Track
 _GPU_SPANS = ("upload", "preprocess", "inference", "heads", "download")
 """What the GPU does for a batch, in order. ``upload`` holds the wait for pictures that are still being decoded, too."""
 
+_MOST_RECORDED = 64
+"""Frames of the largest batch that is recorded: launching is next to nothing of a larger one."""
+
 _log = logging.getLogger("onpace.infer")
 
 
@@ -71,17 +74,22 @@ class DeviceInferStep(SlotStep):
         self._marks = CudaMarks(self._slot.cuda_stream, len(_GPU_SPANS) + 1)
 
     def warm_up(self) -> None:
-        """Run batches of every size without a picture, and record them. Raises RunError."""
+        """Run batches of every size without a picture, and record those that are small enough to gain by it.
+
+        Raises RunError.
+        """
         self._slot.gpu.use()
         most = self._preprocess.pictures.shape[0]
         for count in range(most, 0, -1):  # the largest sizes what grows
             self._enqueue(count)
             self._slot.synchronise()
+            if count > _MOST_RECORDED:
+                continue
             graph = self._slot.record(lambda count=count: self._enqueue(count))  # type: ignore[misc]
             if graph is None:
                 return
             self._graphs[count] = graph
-        _log.debug("%s: whole batches of 1 to %d are recorded", self._slot.cuda_stream.name, most)
+        _log.debug("%s: batches of 1 to %d are recorded", self._slot.cuda_stream.name, min(most, _MOST_RECORDED))
 
     @property
     def recorded(self) -> int:

@@ -27,7 +27,8 @@ from pipeline.postprocess.queries import logit
 
 _COLLECT_THREADS = 128
 _SUPPRESS_THREADS = 512
-_MOST_HEADS = 64
+_MOST_HEADS = 512
+"""Places of outputs that are remembered: more than there are batch sizes, because recorded graphs hold on to theirs."""
 HEADER = 4
 ROW = 6
 """Words of a picture's result before its boxes, and of each box: see ``suppress`` in heads.cu."""

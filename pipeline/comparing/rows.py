@@ -34,13 +34,8 @@ def measure_rows(
                 row.status, row.why = "missing", no_pictures(task.precision)
                 continue
             say(f"{row.runtime} {row.precision}: making and opening it")
-            if not _is_ready(task):
-                # Made in a process of its own: what building takes is not what running takes.
-                with _Process(task) as builder:
-                    if _asked(row, builder, asdict(task)) is None:
-                        continue
-            process = opened.enter_context(_Process(task))
-            facts = _asked(row, process, asdict(task))
+            process, facts = _opened(row, task)
+            opened.enter_context(process)
             if facts is not None:
                 batches = facts.pop("batches")
                 for key, value in facts.items():
@@ -57,9 +52,17 @@ def measure_rows(
     return rows
 
 
-def _is_ready(task: Task) -> bool:
-    """Whether nothing has to be made for it: the CPU runs the fp32 file as it is."""
-    return (task.runtime, task.precision) == ("cpu", "fp32")
+def _opened(row: Row, task: Task) -> tuple[_Process, dict[str, Any] | None]:
+    """Return a row's process, and its answer to opening; None, with the row's status, where it could not."""
+    process = _Process(task)
+    facts = _asked(row, process, asdict(task))
+    if facts is not None and facts["made"]:
+        process.close()  # another one finds it made: what building takes is not what running takes
+        process = _Process(task)
+        facts = _asked(row, process, asdict(task))
+    if facts is not None:
+        del facts["made"]
+    return process, facts
 
 
 def _measure(processes: Sequence[tuple[Row, _Process, list[int]]], rounds: int, seconds: float, say: Say) -> None:
@@ -133,6 +136,10 @@ class _Process:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
         self._process.stdin.close()
         try:
             self._process.wait(timeout=10)

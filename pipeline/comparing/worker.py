@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from engines.builds import Builds
 from engines.errors import EngineError, RuntimeMissingError
 from engines.inspect_model import read_model_spec
 from engines.runtime import PlanOptions, Runtime, RuntimeOptions, open_runtime
@@ -33,12 +34,13 @@ class Worker:
         self._task = task
         self._model = Path(task.model)
         self._spec = read_model_spec(self._model, task.facts)
+        self._builds = Builds()
         self._opened = ExitStack()
         self._runtime: Runtime | None = None
         self._quick: Runtime | None = None
 
     def open(self) -> dict[str, Any]:
-        """Open the runtime, which builds what it needs; say what it is and what it takes."""
+        """Open the runtime, which builds what it needs; say what it is, what it takes, and whether it was made now."""
         free = gpu_free_bytes()
         runtime = self._open("throughput", max(self._batches()))
         fill(runtime, self._spec)
@@ -50,6 +52,7 @@ class Worker:
             "gpu_bytes": None if free is None or left is None else max(0, free - left),
             "file_bytes": _size(runtime.file),
             "build_seconds": runtime.build_seconds,
+            "made": any(count.result == "built" and count.builds for count in self._builds.counts()),
         }
         self._runtime = runtime
         # A CPU runtime is shaped for one or the other; any other runtime's slot alone is as quick as it gets.
@@ -80,6 +83,7 @@ class Worker:
             threads=self._task.threads,
             precision=self._task.precision,
             calibration=self._calibration(),
+            builds=self._builds,
             plans=PlanOptions(build=BuildOptions(optimisation_level=self._task.optimisation_level)),
         )
         return self._opened.enter_context(open_runtime(self._task.runtime, self._model, self._spec, options))

@@ -61,11 +61,13 @@ def test_a_subscriber_gets_every_message_of_every_stream_once(nothing, tmp_path)
     frames = {"a": 400, "b": 300, "c": 250, "d": 80}
     streams = {name: {"url": f"pattern:?size=320x180&frames={count}"} for name, count in frames.items()}
     config = configured(tmp_path, nothing, streams, sinks=[f"zmq:{endpoint}", f"jsonl:{tmp_path}/out.jsonl"])
-    with Subscriber(endpoint) as subscriber:
-        summary_file = tmp_path / "summary.json"
-        with OnpaceProcess("run", config, "--summary", summary_file) as process:
+    summary_file = tmp_path / "summary.json"
+    with OnpaceProcess("run", config, "--summary", summary_file) as process:
+        while not (tmp_path / "results.sock").exists():  # it is bound before the workers load the model
+            time.sleep(0.01)
+        with Subscriber(endpoint) as subscriber:
             events = take(subscriber, lambda event: isinstance(event, PublisherEnded))
-            assert process.wait() == 0, process.stderr
+        assert process.wait() == 0, process.stderr
     messages = [event for event in events if isinstance(event, DetectionsMessage)]
     for name, count in frames.items():
         own = [message for message in messages if message.stream_id == name]

@@ -24,7 +24,7 @@ from pipeline.workers import exits, notes, orders
 from pipeline.workers.accounts import Accounts
 from pipeline.workers.share import share_of
 from pipeline.workers.wire import DETECTIONS, WireError, read_detections
-from pipeline.workers.worker import SILENT_SECONDS, Worker
+from pipeline.workers.worker import MOST_SILENT_ROUNDS, Worker
 
 MOST_FAILURES = 3
 """Short lives in a row after which a worker's files are given up: a clip that kills its decoder would do so for ever.
@@ -135,7 +135,7 @@ class Keeper:
             elif worker.state == "ready" and self._started:
                 self._play(worker)
             elif worker.state == "running":
-                self._check(worker, now)
+                self._check(worker)
 
     def _spawn(self, worker: Worker) -> None:
         if worker.failures:
@@ -151,9 +151,10 @@ class Keeper:
             worker.order(look)
         worker.state = "running"
 
-    def _check(self, worker: Worker, now: float) -> None:
+    def _check(self, worker: Worker) -> None:
         limit, report = self._config.workers.most_memory, worker.report
-        if now - worker.heard_at > SILENT_SECONDS:
+        worker.silent_rounds += 1
+        if worker.silent_rounds > MOST_SILENT_ROUNDS:
             worker.kill("silent")
         elif report is not None and report.stuck:
             worker.last_words = report.stuck

@@ -25,8 +25,9 @@ WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Before the 1st, 2nd, 3rd ... start in a row that came to nothing; then ``workers.restart_max_wait``."""
 HELD_SECONDS = 60.0
 """A life that lasted so long was no failed start."""
-SILENT_SECONDS = 30.0
-"""Reports come twice a second; a worker without any for so long hangs as a whole."""
+MOST_SILENT_ROUNDS = 600
+"""Reports come twice a second; a worker that says nothing for so many of its parent's rounds (30 s or more) hangs as a
+whole. Rounds rather than seconds: a machine that stood still made both of them silent."""
 _END_SECONDS = 5.0
 _REPLY_SECONDS = 15.0
 
@@ -52,7 +53,7 @@ class Worker:
         self.last_words = ""
         self.kill_reason = ""
         """Why its parent killed it."""
-        self.heard_at = 0.0
+        self.silent_rounds = 0
         self._earlier_cpu_seconds = 0.0
         self._earlier_lost = 0
         self._max_wait = restart_max_wait_seconds
@@ -123,7 +124,7 @@ class Worker:
         self.report = self.ready = self.start_failed = None
         self.last_words = self.kill_reason = self.cause = ""
         self.state = "starting"
-        self._born_at = self.heard_at = monotonic()
+        self._born_at = monotonic()
 
     def read(self) -> Iterator[tuple[int, bytes]] | None:
         """Return the frames that came; None where the line has ended. Raises WireError while they are gone through."""
@@ -134,7 +135,7 @@ class Worker:
             return iter(())
         except OSError:
             return None
-        self.heard_at = monotonic()
+        self.silent_rounds = 0
         return self._frames.feed(bytes(memoryview(self._buffer)[:size])) if size else None
 
     def order(self, order: orders.Order) -> None:

@@ -37,7 +37,7 @@ def run(nothing):
     with open_run(config) as run:
         assert isinstance(run, WorkerGroup)
         run.start()
-        wait_until(lambda: all(status.ledger.published >= 5 for status in run.status()), "frames of all streams")
+        wait_until(lambda: all(status.ledger.published >= 5 for status in run.status()), "frames of all streams", 60)
         yield run
 
 
@@ -149,7 +149,7 @@ def test_a_lost_worker_shows_and_what_was_asked_outlives_it(run):
     status, refusal = steer(run, "POST", f"/api/streams/{other}/restart")
     assert status == 409
     assert f"worker {worker}" in refusal["error"]["message"]
-    wait_until(lambda: _status(run, other).ledger.published > published + 3, "frames of its stream")
+    wait_until(lambda: _status(run, other).ledger.published > published + 3, "frames of its stream", 60)
     wait_until(lambda: _status(run, other).state == "live", "the connection of its stream")
     figures = values(ask(port_of(run), "/metrics")[1])
     assert figures["onpace_worker_restarts_total", "reason", "SIGKILL", "worker", str(worker)] == 1

@@ -44,7 +44,7 @@ def children_of(process):
     )
 
 
-def take(subscriber, until, within_seconds=30.0):
+def take(subscriber, until, within_seconds=60.0):
     """Return the events up to and with the first for which ``until`` holds."""
     events, deadline = [], time.monotonic() + within_seconds
     while time.monotonic() < deadline:

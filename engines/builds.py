@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Literal, NamedTuple, get_args
@@ -27,10 +27,22 @@ class BuildCount(NamedTuple):
     """All of them together; 0 for what was found."""
 
 
+def merged(counts: Iterable[BuildCount]) -> list[BuildCount]:
+    """Return one count of each kind and result: the sum."""
+    sums: dict[tuple[str, str, BuildResult], tuple[int, float]] = {}
+    for one in counts:
+        kind = (one.runtime, one.precision, one.result)
+        builds, seconds = sums.get(kind, (0, 0.0))
+        sums[kind] = builds + one.builds, seconds + one.seconds
+    return [BuildCount(*kind, *count) for kind, count in sums.items()]
+
+
 class Builds:
     """The builds of one pipeline. Thread-safe."""
 
     def __init__(self) -> None:
+        self.elsewhere: Callable[[], Iterable[BuildCount]] = tuple
+        """Asked for those that other processes made for it."""
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, str], dict[BuildResult, tuple[int, float]]] = {}
 
@@ -60,11 +72,12 @@ class Builds:
     def counts(self) -> list[BuildCount]:
         """Return every count, zeros included."""
         with self._lock:
-            return [
+            own = [
                 BuildCount(*kind, result, *count)
                 for kind, results in self._counts.items()
                 for result, count in results.items()
             ]
+        return merged([*own, *self.elsewhere()])
 
     def _add(self, runtime: str, precision: str | None, result: BuildResult, seconds: float) -> None:
         with self._lock:

@@ -80,6 +80,7 @@ class Child:
             lost=self._channel.lost,
             stuck=pipeline.stuck(STUCK_SECONDS),
             ended=ended,
+            builds=pipeline.metrics.builds.counts(),
         )
         self._channel.note(report, droppable=not ended)
 

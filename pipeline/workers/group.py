@@ -94,6 +94,7 @@ class WorkerGroup:
             self._wait_until_ready()
             self._opened = opened.pop_all()
         self.streams = RemoteStreams(self._accounts, self._workers, self._keeper, config)
+        self.metrics.builds.elsewhere = lambda: (count for worker in self._workers for count in worker.builds)
         self.metrics.watch(self, self.workers)
         self.dashboard.watch(self)
 

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from engines.builds import BuildCount
 from pipeline.keepup.ledger import LedgerSnapshot
 from pipeline.keepup.status import StreamStatus
 
@@ -65,6 +66,8 @@ class Report(Struct, tag=True):
     """What hangs, so that only a restart helps; empty while everything moves."""
     ended: bool
     """Every stream has ended, and every result is out: there is nothing to come."""
+    builds: list[BuildCount] = []
+    """What had to be made before its model ran."""
 
 
 class LogLine(Struct, tag=True):

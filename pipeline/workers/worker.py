@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Literal
 
+from engines.builds import BuildCount, merged
 from pipeline.clock import monotonic
 from pipeline.errors import StreamError
 from pipeline.metrics.watched import WorkerFacts
@@ -56,6 +57,7 @@ class Worker:
         self.silent_rounds = 0
         self._earlier_cpu_seconds = 0.0
         self._earlier_lost = 0
+        self._earlier_builds: list[BuildCount] = []
         self._max_wait = restart_max_wait_seconds
         self._born_at = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -92,6 +94,12 @@ class Worker:
     def lost(self) -> int:
         """Messages, of all its lives, that its parent was too slow to take."""
         return self._earlier_lost + (self.report.lost if self.alive and self.report is not None else 0)
+
+    @property
+    def builds(self) -> list[BuildCount]:
+        """What had to be made before its model ran, in all its lives."""
+        living = self.report.builds if self.alive and self.report is not None else []
+        return merged([*self._earlier_builds, *living])
 
     @property
     def runtime(self) -> str:
@@ -189,6 +197,7 @@ class Worker:
             self._process.kill()
             status = self._process.wait()
         self._earlier_cpu_seconds, self._earlier_lost = self.cpu_seconds, self.lost
+        self._earlier_builds = self.builds
         self._process = None
         self.replied(None)
         return status

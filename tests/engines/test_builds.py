@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engines.builds import RESULTS, Builds
+from engines.builds import RESULTS, BuildCount, Builds
 from engines.errors import EngineError
 from engines.inspect_model import read_model_spec
 from engines.plan_building import PlanBuilder
@@ -51,6 +51,18 @@ def test_a_build_that_somebody_ended_is_no_failure():
     with pytest.raises(RuntimeError), builds.making("tensorrt", None, cancelled=lambda: True):
         raise RuntimeError("building was cancelled")
     assert counted(builds) == {("tensorrt", "as_is", "cancelled"): 1}
+
+
+def test_what_other_processes_built_is_added():
+    builds = Builds()
+    with builds.making("cpu", "int8"):
+        pass
+    builds.elsewhere = lambda: [
+        BuildCount("cpu", "int8", "built", 2, 30.0),
+        BuildCount("cuda", "fp16", "found", 1, 0.0),
+    ]
+    assert counted(builds) == {("cpu", "int8", "built"): 3, ("cuda", "fp16", "found"): 1}
+    assert sum(one.seconds for one in builds.counts()) == pytest.approx(30.0, abs=1.0)
 
 
 @pytest.mark.runtime("tensorrt")

@@ -103,6 +103,8 @@ def test_every_endpoint_answers_for_the_streams_of_all_workers(run):
         assert received == published + flying
         assert figures["onpace_frame_age_seconds_count", "stream_id", stream_id] > 0
     assert figures["onpace_stage_seconds_count", "stage", "infer"] > 0
+    builds = ("onpace_model_builds_total", "precision", "as_is", "result", "built", "runtime", "cpu")
+    assert figures[builds] == 0  # counted in the workers, which had nothing to build
     assert ask(port_of(run), "/readyz") == (200, "ready\n")
     report = health(port_of(run))
     assert [stream["id"] for stream in report["streams"]] == list("abcd")

@@ -24,6 +24,7 @@ class BeforeDecode:
     ) -> None:
         """``watch`` has to see a picture now and then, whatever becomes of it."""
         self._disposable = open_disposable(info)
+        self._live = info.live
         self._queue = queue
         self._thinning = thinning
         self._outlook = outlook
@@ -36,8 +37,10 @@ class BeforeDecode:
         """
         if self._disposable is None:
             return ""
-        now = monotonic()
         keyframe = getattr(packet.payload, "is_keyframe", True)  # what is no coded packet depends on no other
+        if not self._live and not keyframe and self._thinning.is_idle:  # it can wait: no frame overtakes another
+            return ""
+        now = monotonic()
         thinned = self._thinning.would_leave_out(packet.captured_at)
         if not thinned:
             self._outlook.arrived(packet.received_at)

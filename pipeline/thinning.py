@@ -22,6 +22,11 @@ class Thinning:
         self._since: int | None = None
         """Frames left out by the stride since the last one that went on; None before the first."""
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether every frame goes on."""
+        return self.max_fps is None and self.every == 1
+
     def begin(self) -> None:
         """Let the next frame that the rate allows go on: another connection is another picture story."""
         self._since = None

@@ -128,7 +128,8 @@ class HostPreprocess:
         if self._plain:
             np.copyto(place, channels)
         elif place.dtype == np.float32:
-            np.multiply(channels, self._gain, out=place)
+            np.copyto(place, channels)  # apart from the product, each is one pass without a buffer between
+            place *= self._gain
             if self._biased:
                 place += self._bias
         else:

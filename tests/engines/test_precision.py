@@ -188,6 +188,15 @@ def test_the_cpu_multiplies_inner_convolutions_in_eight_bits_and_no_other(model,
     assert done["Conv"] + done["FusedConv"] == len(OUTER)
 
 
+def test_what_comes_before_the_first_convolution_stays_as_it_is(model, tmp_path):
+    """Slices and joins of the picture (Focus) are united with that convolution, which 8-bit steps between forbid."""
+    for_cpu = onnx.load(str(cpu_model(typed(model, "int8", calibration()), tmp_path / "cpu.onnx")))
+    makers = {name: node for node in for_cpu.graph.node for name in node.output}
+    first = next(node for node in for_cpu.graph.node if node.name == "first")
+    join = makers[first.input[0]]
+    assert (join.op_type, list(join.input)) == ("Concat", ["images", "images"])
+
+
 def test_the_runtime_gives_what_the_int8_model_says(model):
     """ONNX Runtime would quantise the first convolution as well, with one scale for all of its channels."""
     spec, frames = read_model_spec(model), calibration()

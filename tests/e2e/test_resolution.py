@@ -6,9 +6,14 @@ import time
 
 import pytest
 
+from engines.faster_shape import rate_together
+from engines.inspect_model import read_model_spec
+from engines.runtime import RuntimeOptions, open_runtime
 from pipeline.config.load import load_mapping
 from pipeline.pipeline import Pipeline
 from tests.helpers.published import published
+from tests.helpers.resized_onnx import resized_yolov8
+from tests.helpers.test_data import test_data
 from tests.helpers.tiny_onnx import working_detector
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
@@ -71,3 +76,31 @@ def test_overload_makes_the_input_smaller_and_room_makes_it_large_again(models, 
     for stream in frames.values():
         order = [frame["frame_index"] for frame in stream]
         assert order == sorted(set(order))
+
+
+def test_a_real_detector_keeps_pace_where_it_could_not_at_full_size(tmp_path):
+    exported = test_data() / "models" / "yolov8n_640_dequant_AGPL.onnx"
+    full, *smaller = (resized_yolov8(exported, tmp_path / f"v8n-{side}.onnx", (side, side)) for side in (640, 416, 128))
+    options = RuntimeOptions(prefer="throughput", threads=2)
+    with open_runtime("cpu", full, read_model_spec(full), options) as runtime:
+        fits = rate_together([slot.run for slot in runtime.slots], 2.0)
+    config = load_mapping(
+        {
+            "streams": [{"id": "slow", "url": f"pattern:?size=640x360&fps={1.6 * fits:.1f}", "realtime": True}],
+            "infer": {"model": str(full), "runtime": "cpu", "smaller": [str(file) for file in smaller], "threads": 2},
+            "overload": {"adapt": "resolution"},
+            "keepup": {"window": "3s", "hysteresis": "1s", "tolerance": 0.1},
+            "dashboard": {"listen": None},
+        }
+    ).config
+    with Pipeline(config) as pipeline:
+        pipeline.start()
+        kept = wait_for(pipeline, lambda status: _keeps_pace_smaller(status, 640), seconds=90)
+        assert kept.cause == f"infers at {kept.input_size[0]} instead of 640 to keep pace"
+        assert kept.cadence_fps > 1.2 * fits
+
+
+def _keeps_pace_smaller(status, full_side):
+    """Whether the whole window holds what the smaller size does, and nothing from before."""
+    smaller = status.input_size is not None and status.input_size[0] < full_side
+    return smaller and status.verdict == "keeping_up" and status.published_fps > 0.9 * status.cadence_fps

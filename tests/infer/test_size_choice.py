@@ -104,6 +104,23 @@ def test_it_makes_room_for_cameras_that_stay_at_full_size() -> None:
     assert load.choice.level == 1
 
 
+def test_what_would_hardly_fit_is_not_taken_again() -> None:
+    load = Load(SizeChoice(COSTS, 2.0), 0.05)
+    load.run(20, fps=26)
+    assert load.choice.level == 1
+    load.run(60, fps=18)
+    assert load.choice.level == 1
+    load.run(20, fps=13)
+    assert load.choice.level == 0
+
+
+def test_frames_that_other_cameras_lose_count_too() -> None:
+    choice = SizeChoice(COSTS, 2.0)
+    for step in range(40):  # half of the work is for cameras that keep their size, and it is they that lose frames
+        choice.update(1000 + step / 4, 1.0, Frames(3 * step, 3 * step, 0, 0, step))
+    assert choice.level
+
+
 def test_losses_that_are_not_the_models_change_nothing() -> None:
     choice = SizeChoice(COSTS, 2.0)
     for step in range(200):

@@ -108,9 +108,9 @@ class Account:
         """Say anew why it is not delivering."""
         self._cause = cause
 
-    def give_up(self, cause: str) -> None:
-        """It will not be played again."""
-        self.failed = True
+    def give_up(self, cause: str, *, failed: bool) -> None:
+        """It will not be played again; ``failed``: though it should."""
+        self.failed = failed
         self.say(cause)
         self._status = replace(self._status, state="ended", verdict="ended")
 

@@ -147,13 +147,19 @@ class Accounts:
             for account in self.of(worker):
                 account.say(cause)
 
-    def end(self, worker: int, cause: str) -> None:
-        """A worker will not be started again: what it was to play has failed."""
-        self._give_up(worker, cause, files_only=False)
+    def end(self, worker: int, cause: str, *, failed: bool) -> None:
+        """A worker will not be started again. ``failed``: something of its streams was under way."""
+        with self._lock:
+            for account in self.of(worker):
+                if not account.ended:
+                    account.give_up(cause, failed=failed)
 
     def give_up_files(self, worker: int, cause: str) -> None:
         """Let what has an end be played no more."""
-        self._give_up(worker, cause, files_only=True)
+        with self._lock:
+            for account in self.of(worker):
+                if not (account.ended or account.plan.endless or account.plan.loop):
+                    account.give_up(cause, failed=True)
 
     def statuses(self) -> list[StreamStatus]:
         """Return how every stream is doing now."""
@@ -179,12 +185,6 @@ class Accounts:
         account.leave()
         self._departed.append(account.status(monotonic()))
         self.forget(account.plan.stream_id)
-
-    def _give_up(self, worker: int, cause: str, *, files_only: bool) -> None:
-        with self._lock:
-            for account in self.of(worker):
-                if not account.ended and not (files_only and (account.plan.endless or account.plan.loop)):
-                    account.give_up(cause)
 
 
 def _mean_loads(statuses: list[StreamStatus]) -> list[float]:

@@ -205,7 +205,8 @@ class WorkerGroup:
 
     def _failed(self, error: BaseException) -> None:
         self.failure = self.failure or error
-        self._keeper.stop()
+        self._keeper.stopping = True
+        self._keeper.tell()
 
 
 def _is_decided(worker: Worker) -> bool:

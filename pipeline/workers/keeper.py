@@ -100,7 +100,7 @@ class Keeper:
             self._publisher.close()
             self._selector.close()
             os.close(self._wake_reading)
-            self._tell()
+            self.tell()
 
     def start(self) -> None:
         """Let the streams of all workers play, now and after every restart."""
@@ -121,7 +121,8 @@ class Keeper:
         if self.ticked_at is not None:
             os.write(self._wake_writing, b"!")
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Let whoever waits look again."""
         with self._changed:
             self._changed.notify_all()
 
@@ -166,7 +167,7 @@ class Keeper:
     def _stop(self, worker: Worker) -> None:
         if worker.state == "waiting":
             worker.state = "ended"
-            self._accounts.end(worker.number, worker.cause)
+            self._accounts.end(worker.number, worker.cause, failed=False)
         elif worker.state == "starting":
             worker.kill()  # nothing is under way in it
         elif worker.number not in self._stop_told:
@@ -218,7 +219,7 @@ class Keeper:
         elif isinstance(note, notes.Ready):
             worker.ready, worker.state = note, "ready"
             self._next_round = 0.0
-            self._tell()
+            self.tell()
         elif isinstance(note, notes.StartFailed):
             worker.start_failed, worker.last_words = note, note.message
         else:
@@ -244,15 +245,16 @@ class Keeper:
         else:
             self._lose(worker, worker.kill_reason or exits.reason_of(status), monotonic())
             self._next_round = self._next_status = 0.0  # subscribers learn of it at once
-        self._tell()
+        self.tell()
 
     def _lose(self, worker: Worker, reason: str, now: float) -> None:
         why = f": {worker.last_words}" if worker.last_words else ""
         ended = f"worker {worker.number} ended: {exits.words_of(reason)}{why}"
         if self.stopping:
+            under_way = worker.state == "running"
             worker.state, worker.cause = "ended", ended
             self._accounts.lose(worker, ended, now)
-            self._accounts.end(worker.number, ended)
+            self._accounts.end(worker.number, ended, failed=under_way)
             return
         wait_seconds = worker.wait_before_restart(now)
         worker.restarts[reason] += 1

@@ -127,7 +127,8 @@ class Worker:
         with theirs:
             number = theirs.fileno()
             command = [sys.executable, "-m", "pipeline.workers.child", str(number), str(os.getpid())]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(number,))
+            # What a library prints goes where the log goes: standard output may be a sink's, or the summary's.
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=(number,))
         self._socket, self._frames = ours, Frames()
         self.report = self.ready = self.start_failed = None
         self.last_words = self.kill_reason = self.cause = ""

@@ -141,6 +141,18 @@ def test_workers_end_when_their_parent_is_killed(nothing, tmp_path):
     assert not alive
 
 
+def test_a_signal_while_workers_wait_to_be_started_again_is_a_proper_end(nothing, tmp_path):
+    streams = {name: {"url": camera(), "realtime": True} for name in "ab"}
+    with OnpaceProcess("run", configured(tmp_path, nothing, streams), "--json") as process:
+        process.wait_for("live: raw")
+        for one in children_of(process):
+            one.kill()
+        process.wait_for("restarting in 1 s")
+        process.signal(signal.SIGINT)
+        assert process.wait(30) == 0, process.stderr
+    assert all(balanced(stream) for stream in json.loads(process.stdout)["streams"])
+
+
 def test_files_whose_worker_is_lost_again_and_again_are_given_up(nothing, tmp_path):
     """Here the memory limit does the killing: a worker holds more than 64 MiB as soon as it has loaded anything."""
     streams = {"file": {"url": "pattern:?frames=1000000&size=320x180"}}

@@ -13,7 +13,7 @@ from tests.helpers.trace_events import overlapping, read_trace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-FRAMES = 30
+FRAMES = 20
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,8 @@ from engines.trt.progress import Progress
 
 _TOLD_EVERY = 0.005
 """Share of a build after which a line is sent: phases have thousands of steps."""
+_LEAST_BYTES = 1 << 30
+"""With less free memory on the GPU, that is the likeliest reason for whatever fails."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,7 @@ def _died(task: BuildTask, progress: Progress, code: int) -> errors.RunError:
 
 
 def _build(task: BuildTask, tell: Callable[[dict[str, Any]], None]) -> tuple[bytes, bytes]:
-    if task.gpu is not None:
-        from engines.device import open_gpu
-
-        open_gpu(task.gpu)
+    free = None if task.gpu is None else _free_bytes(task.gpu, task.spec.name)
     told = 0.0
 
     def follow(share: float, phase: str) -> None:
@@ -124,14 +123,46 @@ def _build(task: BuildTask, tell: Callable[[dict[str, Any]], None]) -> tuple[byt
             tell({"share": share, "phase": phase})
 
     library = load_library(task.flavour)
-    return build_plan(
-        library,
-        task.model,
-        task.spec,
-        task.shapes,
-        task.options,
-        timing_cache=task.timing_cache,
-        progress=Progress(follow),
+    try:
+        return build_plan(
+            library,
+            task.model,
+            task.spec,
+            task.shapes,
+            task.options,
+            timing_cache=task.timing_cache,
+            progress=Progress(follow),
+        )
+    except errors.PlanBuildError as error:
+        raise for_want_of_memory(error, free, task.shapes) from error
+
+
+def _free_bytes(gpu: int, model_name: str) -> int:
+    """Return the GPU's free memory, made current here. Raises DeviceMemoryError where not even that fits."""
+    from engines.device import open_gpu
+
+    try:
+        return open_gpu(gpu).free_bytes()
+    except errors.DeviceMemoryError as error:
+        raise errors.DeviceMemoryError(
+            f"model {model_name}: GPU {gpu} has no memory left in which to begin building, for any batch, batch 1 "
+            f"included ({error}) Free GPU memory (nvidia-smi shows who holds it), or build before the pipeline runs: "
+            "onpace build."
+        ) from error
+
+
+def for_want_of_memory(
+    error: errors.PlanBuildError, free_bytes: int | None, shapes: ShapeProfile
+) -> errors.PlanBuildError | errors.DeviceMemoryError:
+    """Return what to raise for a failed build: DeviceMemoryError where there was hardly any memory on the GPU.
+
+    Libraries that find none for their own tables complain of anything else (TensorRT 8.6: "invalid resource handle").
+    """
+    if free_bytes is None or free_bytes >= _LEAST_BYTES:
+        return error
+    return errors.DeviceMemoryError(
+        f"{error} The GPU had {free_bytes / 2**20:.0f} MiB free when it began, which is most likely why: building "
+        f"wants {_LEAST_BYTES >> 20} MiB and more. Free GPU memory first. {smaller_batch(shapes)}"
     )
 
 

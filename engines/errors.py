@@ -2,8 +2,9 @@
 
 EngineError
 ├── ModelError            a model file that cannot be used, or a fact about it that is missing: exit code 2
-│   └── PlanError         a plan that cannot be used: cut short, altered, of another GPU or version
-│       └── PlanMissingError   none was built yet, and none may be built now
+│   ├── PlanError         a plan that cannot be used: cut short, altered, of another GPU or version
+│   │   └── PlanMissingError   none was built yet, and none may be built now
+│   └── PlanBuildError    the library took the model, and failed to build a plan of it
 ├── RuntimeMissingError   the asked-for runtime is not installed or has no device: exit code 2
 └── RunError              a model failed while running (not-a-number outputs)
     ├── DeviceMemoryError the GPU's memory is too small; says the batch size that would fit where that is known
@@ -27,6 +28,10 @@ class PlanError(ModelError):
 
 class PlanMissingError(PlanError):
     """There is no plan for this model on this GPU yet."""
+
+
+class PlanBuildError(ModelError):
+    """The library took the model, and failed to build a plan of it."""
 
 
 class RuntimeMissingError(EngineError):

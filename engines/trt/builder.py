@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from engines.errors import DeviceMemoryError, ModelError, RunError, RuntimeMissingError
+from engines.errors import DeviceMemoryError, ModelError, PlanBuildError, RunError, RuntimeMissingError
 from engines.model_spec import ModelSpec
 from engines.precision.layers import find_layers
 from engines.shape_profile import ShapeProfile, batch_that_fits
@@ -178,7 +178,7 @@ def _build_failed(
         return DeviceMemoryError(
             f"model {spec.name}: memory ran out while building for batches {shapes}: {words.rstrip('.')}. {remedy}"
         )
-    return ModelError(f"model {spec.name}: {library.flavour} {library.version} cannot build it: {words}.")
+    return PlanBuildError(f"model {spec.name}: {library.flavour} {library.version} cannot build it: {words}.")
 
 
 def memory_told(words: str) -> tuple[int, int] | None:

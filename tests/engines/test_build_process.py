@@ -9,8 +9,8 @@ import time
 import psutil
 import pytest
 
-from engines.build_process import BuildTask, build_in_process
-from engines.errors import DeviceMemoryError, ModelError, RunError
+from engines.build_process import BuildTask, build_in_process, for_want_of_memory
+from engines.errors import DeviceMemoryError, ModelError, PlanBuildError, RunError
 from engines.inspect_model import read_model_spec
 from engines.plan_building import PlanBuilder
 from engines.runtime import PlanOptions, RuntimeOptions
@@ -78,6 +78,16 @@ def test_what_the_builder_complains_about_keeps_its_kind(model, tmp_path):
     task = BuildTask("tensorrt_rtx", None, broken, read_model_spec(model), ShapeProfile(), BuildOptions())
     with pytest.raises(ModelError, match=r"tensorrt_rtx .* cannot take it"):
         build_in_process(task)
+
+
+def test_failure_on_a_full_gpu_is_told_as_want_of_memory_with_the_batch_to_try():
+    odd = PlanBuildError("model m: tensorrt 8.6.0 cannot build it: Cuda Runtime (invalid resource handle).")
+    shapes = ShapeProfile(1, 256, 256)
+    told = for_want_of_memory(odd, 600 << 20, shapes)
+    assert isinstance(told, DeviceMemoryError)
+    assert "invalid resource handle" in str(told) and "600 MiB free" in str(told) and "--batch 128" in str(told)
+    for free in (2 << 30, None):
+        assert for_want_of_memory(odd, free, shapes) is odd
 
 
 ENDS_WHILE_BUILDING = """

@@ -25,6 +25,9 @@ from pipeline.timeline.timeline import Track
 _SMALLEST_STEP_SECONDS = 0.001
 # Pictures out of order differ by a few frames; a clock that is further back has begun again.
 _LONGEST_REORDER_SECONDS = 2.0
+# Pictures of a file that are decoded this quickly go into the queue a few at a time: each waking of a slot costs.
+_QUICK_SECONDS = 0.001
+_LARGEST_LOT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class Capture:
         self._before = BeforeDecode(info, context.queue, context.thinning, context.outlook, self._watch)
         self._decoding = False  # the last packet that was decoded made a picture
         context.thinning.begin()
+        self._lot: list[Frame] = []  # on their way into the queue
         self._held = 0  # packets inside the decoder that have not come out as pictures
         self._begun = False
         self._offset: float | None = None  # from the container's clock to ours
@@ -115,6 +119,7 @@ class Capture:
                         cause=Cause.CORRUPT,
                     )
         finally:
+            self._hand_on()
             if self._held:
                 reason = "stopped" if self._stopping.is_set() else "no_picture"
                 self._meter.dropped("decode", "decode", reason, monotonic(), self._held)
@@ -171,9 +176,16 @@ class Capture:
             if reason:
                 self._meter.dropped("queue", "decode", reason, now)
                 continue
+            self._lot.append(frame)
+        if self._info.live or seconds > _QUICK_SECONDS or len(self._lot) >= _LARGEST_LOT:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        lot, self._lot = self._lot, []
+        for frame in lot:
             for evicted in self._context.queue.put(frame, self._stopping):
                 reason = "stopped" if evicted is frame else "queue_full"
-                self._meter.dropped("queue", "decode", reason, now)
+                self._meter.dropped("queue", "decode", reason, monotonic())
 
     def _look(self, watch: PictureWatch, picture: Picture, now: float) -> None:
         keyframe = getattr(picture.packet.payload, "is_keyframe", True)  # what is no coded packet depends on no other

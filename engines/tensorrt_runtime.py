@@ -14,7 +14,6 @@ from engines.buffers import DeviceBuffer, DeviceTensor
 from engines.cuda_graph import CudaGraph, capture
 from engines.device import Gpu, find_gpus
 from engines.device_room import streams_in_words
-from engines.engine_store import StoredPlan
 from engines.errors import DeviceMemoryError, ModelError, RunError, RuntimeMissingError
 from engines.gpu_slot import GpuSlot
 from engines.model_spec import ModelSpec
@@ -54,13 +53,21 @@ class TensorRtRuntime:
             most = _check_io(engine, spec)
             self.max_batch = _max_batch(spec, options, most)
             rows = spec.max_batch or self.max_batch
-            _require_memory(gpu, engine, spec, most, rows, self.plan, options.stream_bytes)
-            slots = [
-                opened.enter_context(TensorRtSlot(gpu, f"infer-{number}", spec, rows, builder.library, engine, options))
-                for number in range(_SLOTS)
-            ]
-            for slot in slots:
-                slot.warm_up()
+            needed, free = _memory_needed(engine.context_bytes, spec, rows), gpu.free_bytes()
+            build = f"onpace build {model} --precision {self.plan.ingredients['precision']}"
+            if needed > free:
+                raise no_room(gpu, spec, most, needed, free, build, options.stream_bytes)
+            try:
+                slots = [
+                    opened.enter_context(
+                        TensorRtSlot(gpu, f"infer-{number}", spec, rows, builder.library, engine, options)
+                    )
+                    for number in range(_SLOTS)
+                ]
+                for slot in slots:
+                    slot.warm_up()
+            except DeviceMemoryError as error:  # graphs, kernels and outputs take some as well
+                raise no_room(gpu, spec, most, max(needed, 2 * free), free, build, options.stream_bytes) from error
             opened.pop_all()
         self._slots: tuple[TensorRtSlot, ...] = tuple(slots)
         self.slots: tuple[Slot, ...] = self._slots
@@ -231,24 +238,24 @@ def _max_batch(spec: ModelSpec, options: RuntimeOptions, most: int) -> int:
     return min(most, max(1, options.streams)) if options.live else most
 
 
-def _require_memory(
-    gpu: Gpu, engine: TrtEngine, spec: ModelSpec, most: int, rows: int, plan: StoredPlan, stream_bytes: int
-) -> None:
-    """Raise DeviceMemoryError, with the batch and the streams that would fit, where the slots will not."""
+def _memory_needed(context_bytes: int, spec: ModelSpec, rows: int) -> int:
+    """Return the bytes that the slots take: what a plan works in, whatever the batch is, and the pictures."""
     picture = 3 * spec.input_height * spec.input_width * 4
-    needed = _SLOTS * (engine.context_bytes + rows * picture)
-    free = gpu.free_bytes()
-    if needed <= free:
-        return
-    fits = batch_that_fits(most, needed, free)
+    return _SLOTS * (context_bytes + rows * picture)
+
+
+def no_room(
+    gpu: Gpu, spec: ModelSpec, most: int, needed: int, free: int, build: str, stream_bytes: int
+) -> DeviceMemoryError:
+    """Return what to raise where slots of a plan for batches up to ``most`` do not fit: with the batch that would."""
+    fits = 0 if most == 1 else batch_that_fits(most, needed, free)
     streams = streams_in_words(free - needed * fits // most, stream_bytes)
-    build = f"onpace build MODEL --precision {plan.ingredients['precision']} --batch {fits}"
     what = (
-        f"Batch {fits} would fit{streams}: {build}"
+        f"Batch {fits} would fit{streams}: {build} --batch {fits}"
         if fits
         else "Not even one frame would: free GPU memory, or take a smaller model or input size"
     )
-    raise DeviceMemoryError(
-        f"model {spec.name}: {_SLOTS} slots for batches up to {most} need {needed / 2**20:.0f} MiB, but GPU "
+    return DeviceMemoryError(
+        f"model {spec.name}: {_SLOTS} slots for batches up to {most} need {needed / 2**20:.0f} MiB or more, but GPU "
         f"{gpu.index} ({gpu.name}) has {free / 2**20:.0f} MiB free. {what}."
     )

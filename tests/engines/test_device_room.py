@@ -15,9 +15,11 @@ from engines.device_room import open_slots_or_say
 from engines.errors import DeviceMemoryError
 from engines.inspect_model import read_model_spec
 from engines.runtime import RuntimeOptions, open_runtime
+from engines.tensorrt_runtime import no_room
 from pipeline.config.sections import DecodeSection
 from pipeline.decode.room import stream_bytes, warn_where_tight
 from tests.benchmarks.gpu_inputs import yolov8_shaped
+from tests.helpers.tiny_onnx import do_nothing_detector
 
 
 class SmallGpu(Gpu):
@@ -54,6 +56,16 @@ def test_the_batch_that_fits_is_found_by_trying_and_given_back():
     assert open_slots_or_say("model m", GPU, 0, 4, False, lambda rows: (Slot(rows),))
     with pytest.raises(DeviceMemoryError, match="Not even one frame fits"):
         open_slots_or_say("model m", GPU, 0, 8, True, lambda rows: (Slot(rows),))
+
+
+def test_a_plan_that_does_not_fit_says_which_batch_to_build_for(tmp_path):
+    spec = read_model_spec(do_nothing_detector(tmp_path / "m.onnx", (96, 96)))
+    build = "onpace build m.onnx --precision fp16"
+    told = str(no_room(GPU, spec, 16, 1800 << 20, GPU.free_bytes(), build, 100 << 20))
+    assert "slots for batches up to 16 need 1800 MiB or more, but GPU 0 (NVIDIA TEST) has 900 MiB free" in told
+    assert "Batch 7 would fit, with room for about 1 streams" in told
+    assert told.endswith(f"{build} --batch 7.")
+    assert "Not even one frame would" in str(no_room(GPU, spec, 1, 1800 << 20, GPU.free_bytes(), build, 0))
 
 
 def test_libraries_words_for_no_memory_are_known():

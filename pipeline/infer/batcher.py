@@ -88,12 +88,14 @@ class Batcher:
             self._closed = True
             self._filled.notify_all()
 
-    def take(self, most: int | None = None, retired: threading.Event | None = None, *, runs: int = 1) -> Batch | None:
+    def take(
+        self, most: int | None = None, retired: threading.Event | None = None, *, runs: int = 1, takers: int = 1
+    ) -> Batch | None:
         """Return the next batch, waiting for one; None when everything has been taken and nothing more will come.
 
         ``most`` frames fill it (default: ``batch_size``). With ``runs`` it may hold that many times more, as far as
-        they wait already: up to half of what waits, because other slots come for the rest. None, too, once
-        ``retired`` is set: the caller is to take no more; see ``wake``.
+        they wait already: its share of them where there are several ``takers``. None, too, once ``retired`` is set: the
+        caller is to take no more; see ``wake``.
         """
         # A slot that waits for its batch to fill holds frames: no other may take later ones with an earlier ticket.
         with self._filling, self._lock:
@@ -123,7 +125,7 @@ class Batcher:
                     self._filled.wait(0.5)
             if runs > 1 and len(frames) == most:
                 waiting = sum(len(stream.items) for stream in self._streams)
-                self._collect(frames, passing, min(runs * most, most + waiting // 2))
+                self._collect(frames, passing, min(runs * most, most + waiting // takers))
             self._tickets += 1
             return Batch(self._tickets - 1, frames, monotonic(), passing)
 

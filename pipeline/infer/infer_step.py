@@ -53,16 +53,18 @@ class SlotStep(ABC):
         *,
         most: int | None = None,
         retired: threading.Event | None = None,
+        slots: int = 1,
     ) -> None:
         """Take batches and hand them on until none will come, or ``retired`` is set. Raises DeviceLostError.
 
-        ``taken`` hears of how many frames of a stream leave its queue; ``most``: frames of a run of the model.
+        ``taken`` hears of how many frames of a stream leave its queue. ``most``: frames of a run of the model;
+        ``slots``: how many take.
         """
         try:
             self._enter()
             while True:
                 self._pace.wait_until_due()
-                batch = batcher.take(most, retired, runs=self._runs_a_batch())
+                batch = batcher.take(most, retired, runs=self._runs_a_batch(), takers=slots)
                 if batch is None:
                     return
                 for stream_id, frames in batch.by_stream().items():

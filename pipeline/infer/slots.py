@@ -117,7 +117,12 @@ class Slots:
 
     def _thread(self, number: int, step: SlotStep, crew: _Crew) -> StageThread:
         def infer() -> None:
-            step.run(self._batcher, self._in_order, self._taken, most=crew.runtime.max_batch, retired=crew.retired)
+            step.run(
+                *(self._batcher, self._in_order, self._taken),
+                most=crew.runtime.max_batch,
+                retired=crew.retired,
+                slots=len(crew.runtime.slots),
+            )
 
         return StageThread(f"infer-{number}", infer, on_failure=self._on_failure)
 

@@ -90,14 +90,14 @@ def test_a_full_batch_does_not_wait_for_the_deadline():
     assert time.monotonic() - started < 10
 
 
-def test_several_runs_share_a_batch_only_of_what_waits_and_leave_half_of_it_to_other_slots():
+def test_several_runs_share_a_batch_only_of_what_waits_and_leave_their_share_to_other_slots():
     batcher = batcher_of(batch_size=1)
     queue = batcher.add_stream(capacity=8, policy="block")
     taken = []
     for waiting in (8, 3, 2, 1):
         for index in range(waiting):
             queue.put(frame_of("a", index))
-        taken.append(len(batcher.take(runs=4).frames))
+        taken.append(len(batcher.take(runs=4, takers=2).frames))
         queue.items.clear()
     assert taken == [4, 2, 1, 1]
 

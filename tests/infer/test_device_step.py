@@ -102,7 +102,7 @@ class LostSlot:
 
 def test_a_lost_gpu_ends_the_slot_after_its_frames_were_handed_on():
     class Batches:
-        def take(self, most, retired, *, runs):
+        def take(self, most, retired, *, runs, takers):
             return Batch(0, [frame_with_a_red_box(0)], 0.0)
 
     handed_on = []

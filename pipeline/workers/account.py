@@ -79,8 +79,10 @@ class Account:
         if message.epoch > self._epoch:
             self._epoch = message.epoch
 
-    def report(self, status: StreamStatus) -> None:
-        """Its worker says how it is doing."""
+    def report(self, status: StreamStatus, *, failing: bool = False) -> None:
+        """Its worker says how it is doing. ``failing``: streams of it only end because a stage failed."""
+        if failing:
+            status = replace(status, state=self._status.state, verdict=self._status.verdict)
         self._status = status
         self._lost_at = None
 

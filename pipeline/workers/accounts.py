@@ -123,7 +123,7 @@ class Accounts:
             for account in self.of(worker):
                 stream_id = account.plan.stream_id
                 if stream_id in reported:
-                    account.report(reported[stream_id])
+                    account.report(reported[stream_id], failing=report.failing)
                     account.failed = stream_id in report.failed
                 elif account.leaving:
                     self._depart(account)

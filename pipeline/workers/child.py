@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from engines.errors import DeviceLostError, EngineError, ModelError, RuntimeMissingError
 from pipeline.errors import InputError, StreamError
@@ -29,6 +29,8 @@ STUCK_SECONDS = 30.0
 """A run of the model that takes longer hangs: only a new process helps."""
 
 _LAST_WORDS_SECONDS = 5.0
+_DRAIN_SECONDS = 2.0
+"""For what was under way when a stage failed to be counted as dropped."""
 
 
 class Child:
@@ -59,15 +61,22 @@ class Child:
             self._started.wait()
             if not self._stopping:
                 pipeline.start()
-                while not pipeline.wait(given.report_seconds):
+                while not pipeline.wait(given.report_seconds) and pipeline.failure is None:
                     self._report(pipeline, ended=False)
             if pipeline.failure is not None:
-                self._report(pipeline, ended=False)
-                self._channel.note(notes.Failed(f"{type(pipeline.failure).__name__}: {pipeline.failure}"))
-                return exits.DEVICE_LOST if _device_lost(pipeline.failure) else exits.FAILED
+                self._fail(pipeline, pipeline.failure)
             lookers.close()
         self._report(pipeline, ended=True)  # after its end: nothing is under way any more
         return 0
+
+    def _fail(self, pipeline: Pipeline, failure: BaseException) -> NoReturn:
+        """Say why, and end at once: what lies on a lost GPU can hang whoever gives it back, and nothing else waits."""
+        pipeline.wait(_DRAIN_SECONDS)
+        self._report(pipeline, ended=False)
+        code = exits.DEVICE_LOST if _device_lost(failure) else exits.FAILED
+        self._channel.note(notes.Failed(exits.reason_of(code), f"{type(failure).__name__}: {failure}"))
+        self._channel.flush(_LAST_WORDS_SECONDS)
+        os._exit(code)
 
     def _report(self, pipeline: Pipeline, *, ended: bool) -> None:
         report = notes.Report(
@@ -80,6 +89,7 @@ class Child:
             lost=self._channel.lost,
             stuck=pipeline.stuck(STUCK_SECONDS),
             ended=ended,
+            failing=pipeline.failure is not None,
             builds=pipeline.metrics.builds.counts(),
         )
         self._channel.note(report, droppable=not ended)
@@ -168,7 +178,7 @@ def main() -> None:
         code = Child(channel, assignment, later).run()
     except Exception as error:
         logging.getLogger("onpace.workers").exception("failed unexpectedly")
-        channel.note(notes.Failed(f"{type(error).__name__}: {error}"))
+        channel.note(notes.Failed(exits.reason_of(exits.FAILED), f"{type(error).__name__}: {error}"))
         code = exits.FAILED
     channel.flush(_LAST_WORDS_SECONDS)
     sys.stderr.flush()

@@ -32,6 +32,8 @@ Cameras are tried for ever."""
 
 REPORT_SECONDS = 0.5
 _TICK_SECONDS = 0.05
+_MOST_DYING_ROUNDS = 100
+"""After a worker was killed, until it counts as gone though its line has not ended: 5 s or more."""
 _GARBLED = (WireError, msgspec.DecodeError, struct.error, UnicodeDecodeError)
 
 _log = logging.getLogger("onpace.workers")
@@ -74,6 +76,8 @@ class Keeper:
         self._also = also
         self._started = False
         self._stop_told: set[int] = set()
+        self._under_way: dict[int, bool] = {}
+        """Whether a worker played when its line ended."""
         self._next_round = self._next_status = 0.0
         self._changed = threading.Condition()
         self._selector = selectors.DefaultSelector()
@@ -94,9 +98,7 @@ class Keeper:
         finally:
             self.ticked_at = None
             for worker in self.workers:
-                if worker.alive:
-                    worker.kill()
-                    worker.bury()
+                worker.kill()
             self._publisher.close()
             self._selector.close()
             os.close(self._wake_reading)
@@ -128,7 +130,9 @@ class Keeper:
 
     def _lead(self, now: float) -> None:
         for worker in self.workers:
-            if self.stopping:
+            if worker.state == "dying":
+                self._bury(worker, now)
+            elif self.stopping:
                 self._stop(worker)
             elif worker.state == "waiting":
                 if now >= worker.restart_at:
@@ -155,7 +159,10 @@ class Keeper:
     def _check(self, worker: Worker) -> None:
         limit, report = self._config.workers.most_memory, worker.report
         worker.silent_rounds += 1
-        if worker.silent_rounds > MOST_SILENT_ROUNDS:
+        if worker.kill_reason:
+            if worker.silent_rounds > _MOST_DYING_ROUNDS:
+                self._hang_up(worker)
+        elif worker.silent_rounds > MOST_SILENT_ROUNDS:
             worker.kill("silent")
         elif report is not None and report.stuck:
             worker.last_words = report.stuck
@@ -170,7 +177,7 @@ class Keeper:
             self._accounts.end(worker.number, worker.cause, failed=False)
         elif worker.state == "starting":
             worker.kill()  # nothing is under way in it
-        elif worker.number not in self._stop_told:
+        elif worker.state != "ended" and worker.number not in self._stop_told:
             self._stop_told.add(worker.number)
             worker.order(orders.Stop())
 
@@ -191,11 +198,12 @@ class Keeper:
                         self._forward(read_detections(body))
                     else:
                         self._take(worker, notes.decode(body))
-                return
+                if not worker.failed:  # those were its last words: the end of the line may be long in coming
+                    return
         except _GARBLED as error:
             worker.last_words = str(error)
             worker.kill("garbled")
-        self._bury(worker)
+        self._hang_up(worker)
 
     def _forward(self, message: Encoded) -> None:
         account = self._accounts.get(message.stream_id)
@@ -224,6 +232,8 @@ class Keeper:
             worker.start_failed, worker.last_words = note, note.message
         else:
             worker.last_words = note.message
+            worker.failed = True
+            worker.kill(note.reason)
 
     def _assignment(self, worker: Worker) -> orders.Assignment:
         sections, pasts = self._accounts.to_play(worker.number)
@@ -237,24 +247,30 @@ class Keeper:
             report_seconds=min(REPORT_SECONDS, self._config.publish.status_interval),
         )
 
-    def _bury(self, worker: Worker) -> None:
+    def _hang_up(self, worker: Worker) -> None:
+        self._under_way[worker.number] = worker.state == "running"
         self._selector.unregister(worker.line)
-        status = worker.bury()
+        worker.hang_up(monotonic())
+        self._next_round = 0.0
+
+    def _bury(self, worker: Worker, now: float) -> None:
+        status = worker.buried(now)
+        if status is None:
+            return
         if worker.report is not None and worker.report.ended:
             worker.state = "ended"
         else:
-            self._lose(worker, worker.kill_reason or exits.reason_of(status), monotonic())
-            self._next_round = self._next_status = 0.0  # subscribers learn of it at once
+            self._lose(worker, worker.kill_reason or exits.reason_of(status), now)
+            self._next_status = 0.0  # subscribers learn of it at once
         self.tell()
 
     def _lose(self, worker: Worker, reason: str, now: float) -> None:
         why = f": {worker.last_words}" if worker.last_words else ""
         ended = f"worker {worker.number} ended: {exits.words_of(reason)}{why}"
         if self.stopping:
-            under_way = worker.state == "running"
             worker.state, worker.cause = "ended", ended
             self._accounts.lose(worker, ended, now)
-            self._accounts.end(worker.number, ended, failed=under_way)
+            self._accounts.end(worker.number, ended, failed=self._under_way[worker.number])
             return
         wait_seconds = worker.wait_before_restart(now)
         worker.restarts[reason] += 1

@@ -37,8 +37,10 @@ class StartFailed(Struct, tag=True):
 
 
 class Failed(Struct, tag=True):
-    """It ends early, for this reason."""
+    """It ends early: its last words."""
 
+    reason: str
+    """As metrics have it."""
     message: str
 
 
@@ -66,6 +68,8 @@ class Report(Struct, tag=True):
     """What hangs, so that only a restart helps; empty while everything moves."""
     ended: bool
     """Every stream has ended, and every result is out: there is nothing to come."""
+    failing: bool
+    """A stage failed, and that is why streams have ended."""
     builds: list[BuildCount] = []
     """What had to be made before its model ran."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pipeline.metrics.watched import WorkerFacts
 from pipeline.workers import notes, orders
 from pipeline.workers.wire import ORDER, RECEIVE_BYTES, Frames, frame
 
-State = Literal["starting", "ready", "running", "waiting", "ended"]
+State = Literal["starting", "ready", "running", "dying", "waiting", "ended"]
 
 WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Before the 1st, 2nd, 3rd ... start in a row that came to nothing; then ``workers.restart_max_wait``."""
@@ -52,6 +53,8 @@ class Worker:
         self.cause = ""
         """Why it is not there, for people."""
         self.last_words = ""
+        self.failed = False
+        """Whether it has said its last words."""
         self.kill_reason = ""
         """Why its parent killed it."""
         self.silent_rounds = 0
@@ -61,6 +64,9 @@ class Worker:
         self._max_wait = restart_max_wait_seconds
         self._born_at = 0.0
         self._process: subprocess.Popen[bytes] | None = None
+        self._left: list[subprocess.Popen[bytes]] = []
+        """Processes that were killed and have not ended yet."""
+        self._dying_since = 0.0
         self._socket: socket.socket | None = None
         self._frames = Frames()
         self._buffer = bytearray(RECEIVE_BYTES)
@@ -132,7 +138,7 @@ class Worker:
         self._socket, self._frames = ours, Frames()
         self.report = self.ready = self.start_failed = None
         self.last_words = self.kill_reason = self.cause = ""
-        self.state = "starting"
+        self.state, self.failed = "starting", False
         self._born_at = monotonic()
 
     def read(self) -> Iterator[tuple[int, bytes]] | None:
@@ -186,21 +192,31 @@ class Worker:
         if self._process is not None:
             self._process.kill()
 
-    def bury(self) -> int:
-        """The line has ended: give everything back, and return the exit status."""
-        assert self._process is not None and self._socket is not None
+    def hang_up(self, now: float) -> None:
+        """The line has ended, and with it what the worker can do: its process is about to end."""
         with self._sending:
-            self._socket.close()
+            self.line.close()
             self._socket = None
-        try:
-            status = self._process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
+        self.state, self._dying_since = "dying", now
+        self.replied(None)
+
+    def buried(self, now: float) -> int | None:
+        """Return the exit status of a dying worker, once there is one. Never waits.
+
+        A driver may take long to clean up behind a process: after a while it is left to itself.
+        """
+        assert self._process is not None
+        status = self._process.poll()
+        if status is None:
+            if now - self._dying_since < _END_SECONDS:
+                return None
             self._process.kill()
-            status = self._process.wait()
+            self._left.append(self._process)
+            status = -signal.SIGKILL
         self._earlier_cpu_seconds, self._earlier_lost = self.cpu_seconds, self.lost
         self._earlier_builds = self.builds
         self._process = None
-        self.replied(None)
+        self._left = [process for process in self._left if process.poll() is None]
         return status
 
     def wait_before_restart(self, now: float) -> float:

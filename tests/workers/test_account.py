@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.load import config_from_mapping
@@ -52,6 +52,7 @@ lives = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(lives=lives)
 def test_every_frame_up_to_the_last_message_or_report_is_in_the_sums(lives):
     """Frames leave in order here; the ones in flight at the report may still be published after it, or be lost."""
@@ -92,6 +93,7 @@ def test_streams_are_spread_evenly_and_always_alike():
     assert assign([CONFIG.streams[0], *slow], 2) == [0, 1, 1, 1, 1]
 
 
+@settings(deadline=None)
 @given(
     messages=st.lists(
         st.builds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 
@@ -11,7 +12,7 @@ import pytest
 
 from pipeline.publish.messages import DetectionsMessage, StatusMessage
 from pipeline.subscriber import Gap, PublisherEnded, PublisherRestarted, Subscriber
-from tests.helpers.onpace_process import OnpaceProcess, balanced, onpace, run_with_summary
+from tests.helpers.onpace_process import REPOSITORY, OnpaceProcess, balanced, onpace, run_with_summary
 from tests.helpers.published import published
 
 pytestmark = pytest.mark.e2e
@@ -139,6 +140,56 @@ def test_workers_end_when_their_parent_is_killed(nothing, tmp_path):
         gone, alive = psutil.wait_procs(workers, timeout=5)
     assert len(gone) == 2
     assert not alive
+
+
+LOSE_THE_GPU = """
+import gc, os, sys, threading, time
+
+def lose_when_asked():
+    asked = os.environ["ONPACE_TEST_LOSE"]
+    while True:
+        time.sleep(0.1)
+        if os.path.exists(asked) and "pipeline.pipeline" in sys.modules and "pipeline.workers.notes" in sys.modules:
+            from engines.errors import DeviceLostError
+            from pipeline.pipeline import Pipeline
+            running = [one for one in gc.get_objects() if isinstance(one, Pipeline)]
+            if running:
+                try:
+                    os.rename(asked, asked + ".done")  # one process does, and once
+                except FileNotFoundError:
+                    return
+                return running[0]._failed(DeviceLostError("the GPU is lost to this process (a test)"))
+
+if "ONPACE_TEST_LOSE" in os.environ:
+    threading.Thread(target=lose_when_asked, daemon=True).start()
+"""
+"""As ``sitecustomize``: the first worker that has a pipeline is told what a slot that lost the GPU tells it."""
+
+
+def test_a_worker_that_lost_the_gpu_says_so_and_comes_back(nothing, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(LOSE_THE_GPU)
+    streams = {name: {"url": camera(), "realtime": True} for name in "abcd"}
+    config = configured(tmp_path, nothing, streams, sinks=[f"jsonl:{tmp_path}/out.jsonl"])
+    environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}", "ONPACE_TEST_LOSE": str(tmp_path / "lose")}
+    summary_file = tmp_path / "summary.json"
+    with OnpaceProcess("run", config, "--summary", summary_file, env=environment) as process:
+        for name in "abcd":
+            process.wait_for(f"onpace.source.{name}:", 60)
+        (tmp_path / "lose").touch()
+        process.wait_for("ended: device lost: DeviceLostError: the GPU is lost to this process", 60)
+        until = time.monotonic() + 60
+        while process.stderr.count("live: raw 320x180, epoch 2") < 2:
+            assert time.monotonic() < until, process.stderr
+            time.sleep(0.1)
+        time.sleep(1.0)  # for a frame of each
+        process.signal(signal.SIGTERM)
+        assert process.wait(60) == 0, process.stderr
+    done = json.loads(summary_file.read_text())["streams"]
+    assert all(balanced(stream) for stream in done)
+    assert sum(stream["reconnects"] for stream in done) == 2  # those of one worker
+    written = published(tmp_path / "out.jsonl")
+    for stream in done:
+        assert [message["sequence"] for message in written[stream["id"]]] == list(range(1, stream["published"] + 1))
 
 
 def test_a_signal_while_workers_wait_to_be_started_again_is_a_proper_end(nothing, tmp_path):

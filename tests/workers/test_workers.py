@@ -126,7 +126,6 @@ def test_a_killed_worker_takes_only_its_own_streams_down_and_they_come_back(noth
         assert balanced(stream)
         assert stream["in_flight"] == 0
         assert stream["published"] == counts[stream["id"]].last_sequence
-        assert set(stream["dropped"]) <= {"worker", "decode"}
         assert stream["reconnects"] == (1 if stream["id"] in "ac" else 0)
     assert "worker 1 ended: SIGKILL" in process.stderr
 

@@ -33,8 +33,8 @@ class TraceFile:
     counters: dict[str, list[dict[str, float]]] = field(default_factory=lambda: defaultdict(list))
 
     def track(self, name: str) -> list[Span]:
-        """Return the spans of the one track of that name."""
-        (found,) = [spans for (_, track), spans in self.tracks.items() if track == name]
+        """Return the spans of the process's track of that name; a GPU may have one of the same name."""
+        (found,) = [spans for (group, track), spans in self.tracks.items() if track == name and group == "onpace"]
         return found
 
 

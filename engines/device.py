@@ -96,6 +96,9 @@ def open_gpu(index: int = 0) -> Gpu:
     if not 0 <= index < len(gpus):
         here = ", ".join(f"{gpu.index} ({gpu.name})" for gpu in gpus) or "none"
         raise RuntimeMissingError(f"there is no GPU {index} here. Found: {here}. CUDA_VISIBLE_DEVICES may hide some.")
+    # Libraries that wait for the device (decoders for each live picture) are to sleep: CUDA's own choice is to spin.
+    asleep = int(driver().CUctx_flags.CU_CTX_SCHED_BLOCKING_SYNC)
+    checked(driver().cuDevicePrimaryCtxSetFlags(checked(driver().cuDeviceGet(index)), asleep))
     gpus[index].use()
     return gpus[index]
 

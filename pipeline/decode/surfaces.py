@@ -13,8 +13,9 @@ from engines.device import CudaStream, Gpu, checked, driver
 from engines.enqueue import copy_on_device, record_event, wait_for_event
 from pipeline.frame import HostPlanes, Plane, Size
 
-_MOST_SPARE = 64
-"""Surfaces of one size that wait to be used again; more are freed."""
+_MOST_SPARE = 512
+"""Surfaces of one size that wait to be used again; more are freed, which waits for the whole device. There are never
+more than were in use at one time."""
 
 
 class SurfacePool:

@@ -12,6 +12,7 @@ OnpaceError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 
 
@@ -41,6 +42,12 @@ class StreamError(InputError):
     def __init__(self, message: str, *, known: bool = True) -> None:
         super().__init__(message)
         self.known = known
+
+    @classmethod
+    def unknown(cls, stream_id: str, stream_ids: Iterable[str]) -> StreamError:
+        """Return the error for a stream that is none of ``stream_ids``."""
+        there = ", ".join(list(stream_ids)[:20]) or "none"
+        return cls(f"stream '{stream_id[:80]}': there is no such stream. There are: {there}.", known=False)
 
 
 class Cause(str, Enum):

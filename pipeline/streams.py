@@ -245,8 +245,7 @@ class Streams(Mapping[str, StreamSupervisor]):
     def _entry(self, stream_id: str) -> _Entry:
         entry = self._entries.get(stream_id)
         if entry is None:
-            known = ", ".join(list(self._entries)[:20]) or "none"
-            raise StreamError(f"stream '{stream_id[:80]}': there is no such stream. There are: {known}.", known=False)
+            raise StreamError.unknown(stream_id, self._entries)
         return entry
 
     def _playing(self, stream_id: str) -> StreamSupervisor:

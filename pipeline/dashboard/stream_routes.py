@@ -15,6 +15,7 @@ from starlette.routing import Route
 from pipeline.dashboard.answers import Refused, answer
 from pipeline.dashboard.control import DONE, Action, Control
 from pipeline.dashboard.facts import StreamFacts, StreamList
+from pipeline.errors import StreamError
 
 _BODY_SECONDS = 5.0
 
@@ -27,8 +28,7 @@ def stream_routes(streams: Callable[[], StreamList], control: Callable[[], Contr
         for stream in listed:
             if stream.id == stream_id:
                 return stream
-        known = ", ".join(stream.id for stream in listed[:20]) or "none"
-        raise Refused(404, "not_found", f"stream '{stream_id[:80]}': there is no such stream. There are: {known}.")
+        raise Refused(404, "not_found", str(StreamError.unknown(stream_id, (stream.id for stream in listed))))
 
     def steering() -> Control:
         found = control()

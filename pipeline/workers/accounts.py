@@ -44,8 +44,7 @@ class Accounts:
         """Return a stream's account. Raises StreamError where there is none."""
         account = self._accounts.get(stream_id)
         if account is None:
-            known = ", ".join(list(self._accounts)[:20]) or "none"
-            raise StreamError(f"stream '{stream_id[:80]}': there is no such stream. There are: {known}.", known=False)
+            raise StreamError.unknown(stream_id, self._accounts)
         return account
 
     def add(self, section: StreamSection, worker: int) -> Past | None:

@@ -60,18 +60,21 @@ class ProcessWatch:
         self.infer.workers = self._slots = len(runtime.slots)
         self.runs.workers = runtime.concurrent_runs
 
-    def loads(self, stream: Watched, now: float) -> Sequence[StageLoad]:
-        """Return how busy each stage is, as one stream sees it. Times are monotonic seconds."""
-        infer = max(self.infer.utilisation(now), self.runs.utilisation(now))
-        return (
-            StageLoad("decode", stream.busy.utilisation(now), 0, 0, 1),
-            StageLoad("infer", infer, len(stream.queue), stream.queue.capacity, self._slots),
-            StageLoad("publish", self.publish.utilisation(now), 0, 0, 1),
-        )
-
     def status(self, streams: Iterable[Watched], now: float) -> list[StreamStatus]:
         """Return how every stream is doing now, in their order."""
-        statuses = [stream.meter.snapshot(now, self.loads(stream, now)) for stream in streams]
-        shared = [busy.utilisation(now) for busy in (self.infer, self.runs, self.publish)]
+        shared = self._shared(now)
+        statuses = [stream.meter.snapshot(now, self._loads(stream, now, shared)) for stream in streams]
         with self._lock:
             return self._headroom.update(statuses, shared, now)
+
+    def _shared(self, now: float) -> list[float]:
+        """Return how busy the slots, the model's runs and publishing are: the same for all streams."""
+        return [busy.utilisation(now) for busy in (self.infer, self.runs, self.publish)]
+
+    def _loads(self, stream: Watched, now: float, shared: Sequence[float]) -> Sequence[StageLoad]:
+        infer, runs, publish = shared
+        return (
+            StageLoad("decode", stream.busy.utilisation(now), 0, 0, 1),
+            StageLoad("infer", max(infer, runs), len(stream.queue), stream.queue.capacity, self._slots),
+            StageLoad("publish", publish, 0, 0, 1),
+        )

@@ -73,6 +73,7 @@ def test_libraries_words_for_no_memory_are_known():
         "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : bfc_arena.cc:376 Failed to allocate memory for requested buffer",
         "CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED ; GPU=0",
         "CUDA failure 2: out of memory ; GPU=0",
+        "CUBLAS failure 3: the resource allocation failed ; GPU=0",
     ):
         assert _is_no_memory(RuntimeError(words))
     assert not _is_no_memory(RuntimeError("CUDA failure 700: an illegal memory access was encountered"))

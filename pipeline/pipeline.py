@@ -156,8 +156,13 @@ class Pipeline:
             self._upgrade.start(self._change_to)
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until every stream has ended and every result is out; return whether that is so."""
-        return self._publish.join(timeout_seconds)
+        """Wait until every stream has ended and every result is out; return whether that is so.
+
+        Then ``failure`` is known, too: a slot that fails leaves before it says so.
+        """
+        return self._publish.join(timeout_seconds) and all(
+            thread.join(timeout_seconds) for thread in self._slots.threads()
+        )
 
     def stop(self) -> None:
         """Ask every stream to end. What was received already is still inferred and published: ``wait`` for it."""

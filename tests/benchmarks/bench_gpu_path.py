@@ -25,12 +25,13 @@ from tests.benchmarks.gpu_table import table
 
 STREAMS = 28
 BATCH = 16
-_RAMPS = {"h264": "100:10:180", "hevc": "180:15:300"}
+_RAMPS = {"h264": "60,100,120,130,140,150,160,170", "hevc": "60,120,160,190,210,230,250,270,290"}
 
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Take one measurement in this process."""
-    folder, runtime, seconds = arguments.folder, arguments.runtime, arguments.seconds
+    folder, seconds = arguments.folder, arguments.seconds
+    runs = gpu_engine.Runs(arguments.runtime, arguments.level)
     workers = arguments.workers if arguments.workers == "auto" else int(arguments.workers)
     kind, _, which = name.partition("-")
 
@@ -43,23 +44,22 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
     kept: list[Any] = []
     if kind == "engine":
-        return gpu_engine.engine(yolov8_shaped(which, folder), runtime, BATCH, seconds, pictures_of)
+        return gpu_engine.engine(yolov8_shaped(which, folder), runs, BATCH, seconds, pictures_of)
     if kind == "graphs":
-        return gpu_engine.graphs(yolov8_shaped(which, folder), runtime, seconds, pictures_of)
+        return gpu_engine.graphs(yolov8_shaped(which, folder), runs, seconds, pictures_of)
     if kind == "decode":
         return _decode(clip(which), seconds)
     if kind == "pipeline":
         size, codec = which.split("-")
         model = yolov8_shaped(size, folder)
-        return gpu_pipeline.throughput(clip(codec), model, runtime, arguments.streams, workers, BATCH, seconds)
+        return gpu_pipeline.throughput(clip(codec), model, runs, arguments.streams, workers, BATCH, seconds)
     if kind == "latency":
-        figures = gpu_pipeline.lateness(clip("h264"), yolov8_shaped("n", folder), runtime, 3 * seconds)
-        bare = gpu_engine.one_picture_ms(yolov8_shaped("n", folder), runtime, seconds)
+        figures = gpu_pipeline.lateness(clip("h264"), yolov8_shaped("n", folder), runs, 3 * seconds)
+        bare = gpu_engine.one_picture_ms(yolov8_shaped("n", folder), runs, seconds)
         return {**figures, "bare_decode_ms": _bare_milliseconds(clip("h264")), "bare_infer_ms": bare}
     if kind == "cameras":
-        first, step, most = map(int, (arguments.cameras or _RAMPS[which]).split(":"))
-        ramp = {"first": first, "step": step, "most": most, "seconds": seconds}
-        return gpu_pipeline.cameras(clip(which), yolov8_shaped("n", folder), runtime, workers, BATCH, **ramp)
+        counts = [int(count) for count in (arguments.cameras or _RAMPS[which]).split(",")]
+        return gpu_pipeline.cameras(clip(which), yolov8_shaped("n", folder), runs, workers, BATCH, counts, seconds)
     raise SystemExit(f"there is no measurement '{name}'")
 
 
@@ -101,7 +101,7 @@ def _bare_milliseconds(clip: Path) -> float:
 
 def _in_a_process(name: str, limit: float, arguments: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.benchmarks.bench_gpu_path", "--measure", name]
-    for option in ("folder", "runtime", "seconds", "streams", "workers", "cameras"):
+    for option in ("folder", "runtime", "level", "seconds", "streams", "workers", "cameras"):
         if getattr(arguments, option) is not None:
             command += [f"--{option}", str(getattr(arguments, option))]
     begun = time.monotonic()
@@ -121,9 +121,10 @@ def main() -> None:
     parser.add_argument("--measure", help="take one measurement in this process and print it as JSON")
     parser.add_argument("--only", default="", help="measurements whose name begins with one of these, comma-separated")
     parser.add_argument("--runtime", default="cuda", choices=("cuda", "tensorrt", "cpu"), help="cpu: a rehearsal")
+    parser.add_argument("--level", type=int, default=1, help="TensorRT's optimisation level")
     parser.add_argument("--streams", type=int, default=STREAMS)
     parser.add_argument("--workers", default="auto", help="processes that share the streams")
-    parser.add_argument("--cameras", help="FIRST:STEP:MOST of the ramp")
+    parser.add_argument("--cameras", help="how many of them, step by step: 60,100,120")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument(
         "--folder", type=Path, default=Path("/tmp/onpace-bench"), help="where clips and networks are kept"

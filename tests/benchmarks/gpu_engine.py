@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,20 @@ _IN_A_ROW = 20
 _COPIED_BYTES = 1 << 30
 
 
-def opened(model: Path, runtime: str, batch: int, *, graphs: bool = True, level: int | None = 0):
-    """Return a runtime of ``model`` in fp16."""
-    shapes = ShapeProfile.parse(PLAN_BATCHES)
-    plans = PlanOptions(cuda_graphs=graphs, build=BuildOptions(optimisation_level=level), shapes=shapes)
-    options = RuntimeOptions(precision="fp16", max_batch=batch, plans=plans, streams=16)
-    return open_runtime(runtime, model, read_model_spec(model), options)
+@dataclass(frozen=True)
+class Runs:
+    """What the networks are run by, in fp16."""
+
+    runtime: str
+    level: int = 1
+    """TensorRT's optimisation level."""
+
+    def opened(self, model: Path, batch: int, *, graphs: bool = True):
+        """Return a runtime of ``model``."""
+        shapes = ShapeProfile.parse(PLAN_BATCHES)
+        plans = PlanOptions(cuda_graphs=graphs, build=BuildOptions(optimisation_level=self.level), shapes=shapes)
+        options = RuntimeOptions(precision="fp16", max_batch=batch, plans=plans, streams=16)
+        return open_runtime(self.runtime, model, read_model_spec(model), options)
 
 
 def step_of(spec, slot):
@@ -130,10 +139,10 @@ def bandwidth(gpu) -> float:
         return 2 * _COPIED_BYTES / gpu_microseconds(stream, copy, runs=20) * 1e6
 
 
-def engine(model: Path, runtime: str, batch: int, seconds: float, pictures_of) -> dict[str, float]:
+def engine(model: Path, runs: Runs, batch: int, seconds: float, pictures_of) -> dict[str, float]:
     """The engine at ``batch``; and with pictures on the device, the kernels before and after it."""
     figures: dict[str, float] = {}
-    with opened(model, runtime, batch) as running:
+    with runs.opened(model, batch) as running:
         figures["fps"] = engine_fps(running, batch, seconds)
         slot = running.slots[0]
         slot.gpu.use()
@@ -157,11 +166,11 @@ def engine(model: Path, runtime: str, batch: int, seconds: float, pictures_of) -
     return figures
 
 
-def graphs(model: Path, runtime: str, seconds: float, pictures_of) -> dict[str, float]:
+def graphs(model: Path, runs: Runs, seconds: float, pictures_of) -> dict[str, float]:
     """Batch 1 with and without CUDA graphs: inference alone, and the slot's whole way."""
     figures: dict[str, float] = {}
     for name, wanted in (("on", True), ("off", False)):
-        with opened(model, runtime, 1, graphs=wanted) as running:
+        with runs.opened(model, 1, graphs=wanted) as running:
             slot = running.slots[0]
             slot.gpu.use()
             pictures = pictures_of(slot.gpu, 1)
@@ -181,9 +190,9 @@ def graphs(model: Path, runtime: str, seconds: float, pictures_of) -> dict[str, 
     return figures
 
 
-def one_picture_ms(model: Path, runtime: str, seconds: float) -> float:
+def one_picture_ms(model: Path, runs: Runs, seconds: float) -> float:
     """Return the median time of inference alone at batch 1, from launching it to its end."""
-    with opened(model, runtime, 1) as running:
+    with runs.opened(model, 1) as running:
         running.slots[0].gpu.use()
         return _engine_ms(running.slots[0], seconds)[0]
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,34 +19,63 @@ from pipeline.config.load import config_from_mapping
 from pipeline.config.sections import StreamSection
 from pipeline.process import prepare_process
 from pipeline.workers.open import Run, open_run
-from tests.benchmarks.gpu_engine import PLAN_BATCHES
+from tests.benchmarks.gpu_engine import PLAN_BATCHES, Runs
 
 _SUBSCRIBER = """
-import os, sys, zmq
+import os, sys, threading, time, zmq
 parent = os.getppid()
 socket = zmq.Context.instance().socket(zmq.SUB)
-socket.setsockopt(zmq.SUBSCRIBE, b"")
+socket.setsockopt(zmq.RCVHWM, 0)
+socket.setsockopt(zmq.SUBSCRIBE, b"detections/")
 socket.connect(sys.argv[1])
+received = 0
+def answer():
+    for line in sys.stdin:
+        print(received, time.monotonic(), flush=True)
+threading.Thread(target=answer, daemon=True).start()
 while os.getppid() == parent:
     if socket.poll(500):
         socket.recv_multipart()
+        received += 1
 """
 _START_SECONDS = 90.0
+_SETTLE_SECONDS = 25.0
 _INTERVALS = 2.0
+_FPS = 30.0
+
+
+class Subscriber:
+    """One subscriber, in a process of its own, which counts the results that reach it."""
+
+    def __init__(self, address: str) -> None:
+        command = [sys.executable, "-c", _SUBSCRIBER, address]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def received(self) -> tuple[int, float]:
+        """Return how many there were, and the monotonic clock."""
+        print("?", file=self._process.stdin, flush=True)
+        count, at = self._process.stdout.readline().split()
+        return int(count), float(at)
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
 
 
 @contextmanager
-def playing(clip: Path, model: Path, runtime: str, streams: int, workers: int | str = 1, **more: Any) -> Iterator[Run]:
-    """Run a pipeline with tracking on and a subscriber in a process of its own, until every stream has published."""
+def playing(
+    clip: Path, model: Path, runs: Runs, streams: int, workers: int | str = 1, *, live: bool = False, **infer: Any
+) -> Iterator[tuple[Run, Subscriber]]:
+    """Run a pipeline with tracking on and a subscriber, until every stream has published."""
     prepare_process()
-    live = bool(more.pop("live", False))
     with tempfile.TemporaryDirectory() as folder:
         address = f"ipc://{folder}/results"
         config = config_from_mapping(
             {
                 "streams": [_stream(number, clip, live=live) for number in range(streams)],
-                "infer": {"model": str(model), "runtime": runtime, "precision": "fp16", **more},
-                "engine": {"build": "wait", "optimisation_level": 0, "batch": PLAN_BATCHES},
+                "infer": {"model": str(model), "runtime": runs.runtime, "precision": "fp16", **infer},
+                "engine": {"build": "wait", "optimisation_level": runs.level, "batch": PLAN_BATCHES},
                 "track": {"tracker": "bytetrack"},
                 "publish": {"sinks": [f"zmq:{address}"]},
                 "keepup": {"window": "3s"},
@@ -54,25 +83,20 @@ def playing(clip: Path, model: Path, runtime: str, streams: int, workers: int | 
             },
             origin="benchmark",
         )
-        subscriber = subprocess.Popen([sys.executable, "-c", _SUBSCRIBER, address])
+        subscriber = Subscriber(address)
         try:
             with open_run(config) as running:
                 running.start()
                 until = time.monotonic() + _START_SECONDS
                 while min(one.ledger.published for one in running.status()) < 5 and time.monotonic() < until:
                     time.sleep(0.1)
-                yield running
+                yield running, subscriber
         finally:
-            subscriber.kill()
-            subscriber.wait()
+            subscriber.close()
 
 
 def _stream(number: int, clip: Path, *, live: bool) -> dict[str, Any]:
     return {"id": f"s{number}", "url": str(clip), "loop": True, "realtime": live}
-
-
-def _published(running: Run) -> int:
-    return sum(status.ledger.published for status in running.status())
 
 
 def _cpu_seconds() -> float:
@@ -86,27 +110,27 @@ def _cpu_seconds() -> float:
     return spent
 
 
-def _rate(running: Run, seconds: float) -> tuple[float, float]:
-    """Return frames a second, and CPU-seconds per 1,000 frames of all processes but the subscriber."""
-    before, cpu, begun = _published(running), _cpu_seconds(), time.perf_counter()
+def _rate(subscriber: Subscriber, seconds: float) -> tuple[float, float]:
+    """Return results a second at the subscriber, and CPU-seconds per 1,000 of them, of all processes but it."""
+    cpu, (before, begun) = _cpu_seconds(), subscriber.received()
     time.sleep(seconds)
-    frames, cpu, took = _published(running) - before, _cpu_seconds() - cpu, time.perf_counter() - begun
-    return frames / took, 1000 * cpu / max(1, frames)
+    spent, (after, ended) = _cpu_seconds() - cpu, subscriber.received()
+    return (after - before) / (ended - begun), 1000 * spent / max(1, after - before)
 
 
 def throughput(
-    clip: Path, model: Path, runtime: str, streams: int, workers: int | str, batch: int, seconds: float
+    clip: Path, model: Path, runs: Runs, streams: int, workers: int | str, batch: int, seconds: float
 ) -> dict[str, float]:
     """Frames a second of files, with and without a second busy Python thread, in turns."""
-    with playing(clip, model, runtime, streams, workers, batch_size=batch) as running:
+    with playing(clip, model, runs, streams, workers, batch_size=batch) as (running, subscriber):
         time.sleep(2.0)
         quiet, busy, cpu = [], [], []
         for _ in range(2):
-            fps, spent = _rate(running, seconds)
+            fps, spent = _rate(subscriber, seconds)
             quiet.append(fps)
             cpu.append(spent)
             with _busy_thread():
-                busy.append(_rate(running, seconds)[0])
+                busy.append(_rate(subscriber, seconds)[0])
         failure = running.failure
     if failure is not None:
         raise failure
@@ -137,9 +161,9 @@ def _busy_thread() -> Iterator[None]:
         thread.join()
 
 
-def lateness(clip: Path, model: Path, runtime: str, seconds: float) -> dict[str, float]:
+def lateness(clip: Path, model: Path, runs: Runs, seconds: float) -> dict[str, float]:
     """How old one camera's results are when they are published, and how much of that is decoding and inference."""
-    with playing(clip, model, runtime, 1, batch_size=1, live=True) as running:
+    with playing(clip, model, runs, 1, batch_size=1, live=True) as (running, _):
         time.sleep(2.0)
         seen: list[tuple[float, float, float]] = []
         record = running.times.record
@@ -158,44 +182,40 @@ def lateness(clip: Path, model: Path, runtime: str, seconds: float) -> dict[str,
 
 
 def cameras(
-    clip: Path,
-    model: Path,
-    runtime: str,
-    workers: int | str,
-    batch: int,
-    *,
-    first: int,
-    step: int,
-    most: int,
-    seconds: float,
+    clip: Path, model: Path, runs: Runs, workers: int | str, batch: int, counts: Sequence[int], seconds: float
 ) -> dict[str, Any]:
-    """Add cameras until they are no longer carried; return the most that were, and what every step looked like."""
+    """Add cameras until they are no longer carried; return the most that were, and what every step looked like.
+
+    Decoders are made one after another, and pictures wait meanwhile: each step has time to make up for that.
+    """
     steps: list[dict[str, float]] = []
-    carried = 0
-    with playing(clip, model, runtime, first, workers, batch_size=batch, live=True) as running:
-        count = first
-        while True:
-            time.sleep(4.0)  # the new ones settle, and the window holds nothing older
-            look = _look(running, seconds)
+    with playing(clip, model, runs, counts[0], workers, live=True, batch_size=batch) as (running, subscriber):
+        there = counts[0]
+        for count in counts:
+            for number in range(there, count):
+                running.streams.add(StreamSection(**_stream(number, clip, live=True)))
+            there = count
+            until = time.monotonic() + _SETTLE_SECONDS
+            while not _is_carried(look := _look(running, subscriber, 3.0), count) and time.monotonic() < until:
+                pass
+            look = _look(running, subscriber, seconds) if _is_carried(look, count) else look
             steps.append({"cameras": count, **look})
             print(steps[-1], file=sys.stderr, flush=True)
-            if look["dropped"] or look["age_ms_p95"] > _INTERVALS * 1000 / 30 or running.failure is not None:
-                if len(steps) > 1 or count <= step:
-                    break
-                return {"carried": 0, "steps": steps}
-            carried = count
-            if count + step > most:
+            if not _is_carried(look, count) or running.failure is not None:
                 break
-            for number in range(count, count + step):
-                running.streams.add(StreamSection(**_stream(number, clip, live=True)))
-            count += step
-    return {"carried": carried, "steps": steps}
+    carried = [int(step["cameras"]) for step in steps if _is_carried(step, int(step["cameras"]))]
+    return {"carried": max(carried, default=0), "steps": steps}
 
 
-def _look(running: Run, seconds: float) -> dict[str, float]:
+def _is_carried(look: dict[str, float], count: int) -> bool:
+    late = look["age_ms_p95"] > _INTERVALS * 1000 / _FPS
+    return not look["dropped"] and not late and look["fps"] > 0.98 * count * _FPS
+
+
+def _look(running: Run, subscriber: Subscriber, seconds: float) -> dict[str, float]:
     """Watch for a while: what was dropped, the worst camera's p95 of age at the end, and the rate."""
     before = {status.stream_id: _dropped(status) for status in running.status()}
-    fps, cpu = _rate(running, seconds)
+    fps, cpu = _rate(subscriber, seconds)
     statuses = running.status()
     ages = [status.age_seconds.p95 for status in statuses]
     known = [1000 * age for age in ages if age is not None]

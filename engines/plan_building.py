@@ -125,7 +125,7 @@ class PlanBuilder:
             calibration, progress = options.calibration, options.plans.progress
             if calibration is not None and progress is not None:
                 calibration = replace(calibration, tensors=_UntilCancelled(calibration.tensors, progress))
-            typed = kept_model(self.model, self.spec, options.precision, calibration, form="tensorrt")
+            typed = kept_model(self.model, self.spec, options.precision, calibration)
         task = BuildTask(
             self.library.flavour,
             None if self.gpu is None else self.gpu.index,

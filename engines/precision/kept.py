@@ -18,19 +18,10 @@ from engines.builds import Builds
 from engines.cache_folder import cache_folder
 from engines.model_file import read_model_file
 from engines.model_spec import ModelSpec
-from engines.precision.typed_model import (
-    CALIBRATED,
-    RECIPE,
-    Calibration,
-    Precision,
-    cpu_model,
-    tensorrt_model,
-    typed_model,
-)
+from engines.precision.typed_model import CALIBRATED, RECIPE, Calibration, Precision, cpu_model, typed_model
 
-Form = Literal["typed", "cpu", "tensorrt"]
-"""cpu: what ONNX Runtime's CPU kernels want; tensorrt: in the widths that its kernels hold; typed: what both are made
-of, for CUDA. They differ for int8 only."""
+Form = Literal["typed", "cpu"]
+"""typed: for TensorRT and CUDA; cpu: what ONNX Runtime's CPU kernels want (differs for int8 only)."""
 
 _log = logging.getLogger("onpace.precision")
 
@@ -57,22 +48,19 @@ def kept_model(
     key = _key(model, precision, calibration)
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", spec.name)[:60]
     typed = folder / f"{name}-{precision}-{key}.onnx"
-    files: dict[Form, Path] = {"typed": typed, "cpu": typed, "tensorrt": typed}
-    if precision == "int8":
-        files |= {"cpu": typed.with_suffix(".cpu.onnx"), "tensorrt": typed.with_suffix(".tensorrt.onnx")}
+    for_cpu = typed.with_suffix(".cpu.onnx") if precision == "int8" else typed
     builds, runtime = count or (Builds(), "")
-    if all(file.is_file() for file in files.values()):
+    if typed.is_file() and for_cpu.is_file():
         builds.found(runtime, precision)
     else:
         _log.info("making %s of %s%s", precision, spec.name, " (calibrating)" if precision in CALIBRATED else "")
         begun = monotonic()
         with builds.making(runtime, precision):
             typed_model(model, spec, precision, calibration, typed)
-            if precision == "int8":
-                cpu_model(typed, files["cpu"])
-                tensorrt_model(typed, files["tensorrt"])
+            if for_cpu != typed:
+                cpu_model(typed, for_cpu)
         _times(typed).write_text(json.dumps({"seconds": monotonic() - begun}))
-    return files[form]
+    return for_cpu if form == "cpu" else typed
 
 
 def made_seconds(kept: Path) -> float | None:
@@ -84,7 +72,7 @@ def made_seconds(kept: Path) -> float | None:
 
 
 def _times(kept: Path) -> Path:
-    return kept.with_name(kept.name.removesuffix(".onnx").removesuffix(".cpu").removesuffix(".tensorrt") + ".json")
+    return kept.with_name(kept.name.removesuffix(".onnx").removesuffix(".cpu") + ".json")
 
 
 def model_digest(model: Path) -> str:

@@ -4,7 +4,7 @@
   TensorRT accepts nothing else; a convolution with the activation behind it stays one kernel, and its result leaves in
   eight bits. Tensors that are joined, pooled or resized into each other share one range, so that these layers only move
   bytes: with two ranges TensorRT would convert every picture once more. This is what a typed int8 file holds, with the
-  calibrated ranges beside it. ``widths`` pads its channels for TensorRT.
+  calibrated ranges beside it.
 - *full*: uint8 with any zero point, around every layer of the body. ONNX Runtime on the CPU runs a convolution in eight
   bits only where its result is quantised as well, and its kernels (VNNI, AMX) are made for uint8 times int8: given the
   symmetric spelling it multiplies in float32, at half the pace of the fp32 model. ``for_cpu`` makes it from the typed
@@ -82,6 +82,11 @@ def _stays_float_on_gpus(node: Any, constants: Mapping[str, Any]) -> bool:
         groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
         return bool(groups > 1 and constants[node.input[1]].dims[1] == 1)
     return node.op_type == "Add" and not constants.keys().isdisjoint(node.input)
+
+
+def is_symmetric(model: Any) -> bool:
+    """Whether ``model`` (an onnx.ModelProto) is what ``quantised`` returns."""
+    return any(entry.key == _RANGES_KEY for entry in model.metadata_props)
 
 
 def in_eight_bit_floats(typed: Any) -> Any:

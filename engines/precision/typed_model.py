@@ -1,8 +1,7 @@
 """``typed_model``: one fp32 detector in, the same detector in another precision out, as an ONNX file.
 
-The precision is in the file: TensorRT, ONNX Runtime on CUDA and the CPU runtime all read the same one, but for int8,
-where the CPU's has other Q/DQ nodes and TensorRT's has wider channels. Inputs and outputs stay float32, so that what is
-known of the model (``ModelSpec``), preprocessing and heads hold for every form.
+The precision is in the file: TensorRT, ONNX Runtime on CUDA and the CPU runtime all read the same one. Inputs and
+outputs stay float32, so that what is known of the model (``ModelSpec``), preprocessing and heads hold for every form.
 """
 
 from __future__ import annotations
@@ -25,14 +24,13 @@ from engines.precision.layers import Layers, find_layers
 from engines.precision.prepare import BF16_OPSET, prepared
 from engines.precision.quantise import for_cpu, in_eight_bit_floats, quantised
 from engines.precision.ranges import Method, calibrated_ranges
-from engines.precision.widths import widened
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
 CALIBRATED: tuple[Precision, ...] = ("int8", "fp8")
 """Those that take their ranges from pictures."""
 
-RECIPE = 3
+RECIPE = 2
 """Part of every cache key: grows when the same input gives other bits."""
 
 
@@ -73,9 +71,9 @@ def typed_model(
 ) -> TypedModel:
     """Write ``model`` (fp32) in ``precision`` to ``out``, atomically; return what it is.
 
-    ``calibration`` is needed for int8 and fp8, and not looked at otherwise. What int8 writes is for CUDA; the CPU runs
-    ``cpu_model`` of it, and TensorRT ``tensorrt_model``. Raises ModelError for a model that is fp16 or int8 already,
-    that has operators whose types cannot be changed, and for int8 without pictures.
+    ``calibration`` is needed for int8 and fp8, and not looked at otherwise. What int8 writes is for TensorRT and
+    CUDA; the CPU runs ``cpu_model`` of it. Raises ModelError for a model that is fp16 or int8 already, that has
+    operators whose types cannot be changed, and for int8 without pictures.
     """
     proto = prepared(model, BF16_OPSET) if precision == "bf16" else prepared(model)
     layers = find_layers(proto.graph)
@@ -106,15 +104,6 @@ def cpu_model(typed: Path, out: Path) -> Path:
         _write(for_cpu(onnx.load(str(typed))), out)
     except ModelError as error:
         raise ModelError(f"model {typed}: {error}.") from error
-    return out
-
-
-def tensorrt_model(typed: Path, out: Path) -> Path:
-    """Write the int8 model ``typed`` in the widths that TensorRT's kernels hold to ``out``, atomically; return ``out``.
-
-    The same answers. fp8 has no such form: its kernels hold other groups, and whether it gains was not measured.
-    """
-    _write(widened(onnx.load(str(typed))), out)
     return out
 
 

@@ -41,6 +41,8 @@ while os.getppid() == parent:
 _START_SECONDS = 90.0
 _SETTLE_SECONDS = 25.0
 _INTERVALS = 2.0
+_CAMERAS_DEADLINE = "20ms"
+"""Many cameras in several processes fill a batch slowly, and the GPU makes few pictures a second one by one."""
 _FPS = 30.0
 
 
@@ -189,7 +191,8 @@ def cameras(
     Decoders are made one after another, and pictures wait meanwhile: each step has time to make up for that.
     """
     steps: list[dict[str, float]] = []
-    with playing(clip, model, runs, counts[0], workers, live=True, batch_size=batch) as (running, subscriber):
+    filled = {"batch_size": batch, "batch_deadline": _CAMERAS_DEADLINE}
+    with playing(clip, model, runs, counts[0], workers, live=True, **filled) as (running, subscriber):
         there = counts[0]
         for count in counts:
             for number in range(there, count):

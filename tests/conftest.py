@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 
 import pytest
 
 from engines.device import find_gpus
 from engines.errors import RuntimeMissingError
 from engines.runtime import runtime_class
+
+
+def pytest_configure() -> None:
+    # Started in the background of a script, this process would ignore Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -85,6 +85,9 @@ class JsonLinesSink:
         if _WRITE_AT_BYTES <= len(self._pending) < 2 * _WRITE_AT_BYTES:
             self.tick()  # beyond that the writing is in trouble, and the regular tick is often enough to try
 
+    def flush(self) -> None:
+        """A tick comes soon enough: a file has time."""
+
     def tick(self) -> None:
         """Write what is pending, as far as that does not wait."""
         try:

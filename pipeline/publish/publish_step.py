@@ -120,6 +120,7 @@ class PublishStep:
         with self._publishing, profiled_range("track, publish"):
             for tracked in tracked_frames if self._tracks is None else _shown(tracked_frames, self._tracks[0]):
                 self._publish_frame(tracked)
+            self._publisher.flush()
         self._busy.add(started, monotonic())
 
     def _publish_frame(self, tracked: TrackedFrame) -> None:

@@ -51,6 +51,9 @@ class Sink(Protocol):
     def forward(self, message: Encoded) -> None:
         """Hand one message on that is encoded already, as this sink writes it."""
 
+    def flush(self) -> None:
+        """Called after the messages of each batch: hand on now what ``send`` gathered, where it gathers."""
+
     def tick(self) -> None:
         """Called several times a second: serve late joiners, flush what is due."""
 

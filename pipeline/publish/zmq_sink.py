@@ -115,6 +115,9 @@ class ZmqSink:
         if monotonic() >= self._next_join_check:
             self.tick()
 
+    def flush(self) -> None:
+        """Nothing is gathered: each message leaves at once."""
+
     def tick(self) -> None:
         """Publish the latest status of every stream that a new subscription matches."""
         self._next_join_check = monotonic() + _JOIN_CHECK_SECONDS

@@ -30,17 +30,22 @@ class Channel:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         self._lock = threading.Lock()
         self._pending = bytearray()
+        self._gathered: list[bytes] = []
         self.lost = 0
         """Detections that the parent was too slow to take."""
 
     def detections(self, message: Encoded) -> None:
-        """Hand on one message."""
-        if not self._write(detections_frame(message), droppable=True):
-            self.lost += 1
+        """Gather one message for the next ``flush``: a call of the kernel for each would let go of Python's lock."""
+        gathered = detections_frame(message)
+        with self._lock:
+            self._gathered.append(gathered)
 
     def note(self, note: notes.Note, *, droppable: bool = False) -> None:
-        """Say something. ``droppable``: it may be left out where the parent is held up."""
-        self._write(frame(NOTE, notes.encode(note)), droppable=droppable)
+        """Say something, after all that was gathered. ``droppable``: may be left out where the parent is held up."""
+        said = frame(NOTE, notes.encode(note))
+        with self._lock:
+            self._write_gathered()
+            self._write(said, droppable=droppable)
 
     def orders(self) -> Iterator[Any]:
         """Yield the parent's orders, waiting for them. Ends when the parent is gone."""
@@ -56,26 +61,39 @@ class Channel:
                 yield orders.decode(body)
 
     def flush(self, timeout_seconds: float = 0.0) -> bool:
-        """Write what is pending; return whether nothing is left."""
+        """Write what was gathered and what is pending; return whether nothing is left."""
         until = monotonic() + timeout_seconds
-        while not self._write(b"", droppable=False) and monotonic() < until:
+        while not self._flush() and monotonic() < until:
             threading.Event().wait(_FLUSH_POLL_SECONDS)
         return not self._pending
 
-    def _write(self, data: bytes, *, droppable: bool) -> bool:
-        """Return whether it was taken: written, or kept; for no data, whether nothing is left to write."""
+    def _flush(self) -> bool:
         with self._lock:
-            if self._pending:
-                del self._pending[: self._send(self._pending)]
-                if droppable and len(self._pending) > MOST_PENDING_BYTES:
-                    return False
-            if self._pending:
-                self._pending += data
-                return bool(data)
-            sent = self._send(data) if data else 0
-            if sent < len(data):
-                self._pending += data[sent:]
-            return True
+            return self._write(b"", droppable=False) if not self._gathered else self._write_gathered()
+
+    def _write_gathered(self) -> bool:
+        """Return whether nothing is left to write."""
+        gathered, self._gathered = self._gathered, []
+        if gathered and not self._write(b"".join(gathered), droppable=True):
+            self.lost += len(gathered)
+        return not self._pending
+
+    def _write(self, data: bytes, *, droppable: bool) -> bool:
+        """Return whether it was taken: written, or kept; for no data, whether nothing is left to write.
+
+        The lock is held.
+        """
+        if self._pending:
+            del self._pending[: self._send(self._pending)]
+            if droppable and len(self._pending) > MOST_PENDING_BYTES:
+                return False
+        if self._pending:
+            self._pending += data
+            return bool(data)
+        sent = self._send(data) if data else 0
+        if sent < len(data):
+            self._pending += data[sent:]
+        return True
 
     def _send(self, data: bytes | bytearray) -> int:
         try:

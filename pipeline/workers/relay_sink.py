@@ -44,6 +44,10 @@ class RelaySink:
         """Hand one message on that is encoded already."""
         self._channel.detections(message)
 
+    def flush(self) -> None:
+        """Write what was sent."""
+        self._channel.flush()
+
     def tick(self) -> None:
         """Write what is pending."""
         self._channel.flush()

@@ -42,6 +42,9 @@ class StuckSink:
     def send(self, message):
         self.release.wait(30)
 
+    def flush(self):
+        pass
+
     def tick(self):
         self.release.wait(30)
 

@@ -38,6 +38,9 @@ class KeepingSink:
     def send(self, message: DetectionsMessage | StatusMessage) -> None:
         self.messages.append(message)
 
+    def flush(self) -> None:
+        pass
+
     def tick(self) -> None:
         pass
 

@@ -6,15 +6,43 @@ import threading
 from collections import deque
 from typing import Generic, Literal, TypeVar
 
+from pipeline.clock import monotonic
+
 Item = TypeVar("Item")
 Policy = Literal["block", "drop_oldest"]
+
+
+class Arrivals:
+    """Wakes whoever waits for items of several queues, once there are enough: every waking costs. One waits at a time.
+
+    ``lock`` is those queues' and is held around every call.
+    """
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._changed = threading.Condition(lock)
+        self._missing = 0
+
+    def wait(self, items: int, timeout_seconds: float | None) -> None:
+        """Wait until so many more came, one of the queues is full, ``wake`` is called or the time is up."""
+        self._missing = items
+        self._changed.wait(timeout_seconds)
+
+    def came(self, *, full: bool) -> None:
+        """One item came; ``full``: its queue takes no further one."""
+        self._missing -= 1
+        if full or self._missing <= 0:
+            self._changed.notify()
+
+    def wake(self) -> None:
+        """Have whoever waits look again."""
+        self._changed.notify_all()
 
 
 class BoundedQueue(Generic[Item]):
     """At most ``capacity`` items. Full, it makes the producer wait (``block``) or drops the oldest (``drop_oldest``).
 
-    Thread-safe. Queues made with the same ``lock`` and ``filled`` condition can be watched by one consumer, which
-    waits on ``filled`` and calls ``pop`` while it holds the lock.
+    Thread-safe. Queues made with the same ``lock`` and ``arrivals`` can be watched by one consumer, which waits for
+    ``arrivals`` and calls ``pop`` while it holds the lock.
     """
 
     def __init__(
@@ -23,7 +51,7 @@ class BoundedQueue(Generic[Item]):
         policy: Policy,
         *,
         lock: threading.Lock | None = None,
-        filled: threading.Condition | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity}")
@@ -34,7 +62,7 @@ class BoundedQueue(Generic[Item]):
         self._closed = False
         self._blocked = False
         self._lock = lock or threading.Lock()
-        self._filled = filled or threading.Condition(self._lock)
+        self._arrivals = arrivals or Arrivals(self._lock)
         self._drained = threading.Condition(self._lock)
 
     def __len__(self) -> int:
@@ -63,13 +91,18 @@ class BoundedQueue(Generic[Item]):
             while len(self.items) >= self.capacity:
                 evicted.append(self.items.popleft())
             self.items.append(item)
-            self._filled.notify()
+            self._arrivals.came(full=len(self.items) >= self.capacity)
             return evicted
 
     def take(self, timeout_seconds: float | None = None) -> Item | None:
         """Return the oldest item, waiting for one; None when the time is up or the queue is closed and empty."""
+        until = None if timeout_seconds is None else monotonic() + timeout_seconds
         with self._lock:
-            self._filled.wait_for(lambda: self.items or self._closed, timeout_seconds)
+            while not self.items and not self._closed:
+                left = None if until is None else until - monotonic()
+                if left is not None and left <= 0:
+                    break
+                self._arrivals.wait(1, left)
             return self.pop()
 
     def pop(self) -> Item | None:
@@ -86,5 +119,5 @@ class BoundedQueue(Generic[Item]):
         """Let no more items in. Closing twice is safe."""
         with self._lock:
             self._closed = True
-            self._filled.notify_all()
+            self._arrivals.wake()
             self._drained.notify_all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from pipeline.bounded_queue import BoundedQueue, Policy
+from pipeline.bounded_queue import Arrivals, BoundedQueue, Policy
 from pipeline.clock import monotonic
 from pipeline.errors import StageError
 from pipeline.frame import Frame
@@ -47,7 +47,7 @@ class Batcher:
         self._on_drop = on_drop
         self._lock = threading.Lock()
         self._filling = threading.Lock()
-        self._filled = threading.Condition(self._lock)
+        self._arrivals = Arrivals(self._lock)
         self._streams: list[Waiting] = []
         self._turns = Turns()
         self._tickets = 0
@@ -62,7 +62,7 @@ class Batcher:
         ``outlook``: what the stream's own thread is to know of what is taken.
         Raises StageError when it is too late: everything has been taken, and ``take`` said so.
         """
-        queue: BoundedQueue[Frame] = BoundedQueue(capacity, policy, lock=self._lock, filled=self._filled)
+        queue: BoundedQueue[Frame] = BoundedQueue(capacity, policy, lock=self._lock, arrivals=self._arrivals)
         with self._lock:
             if self._ended:
                 raise StageError("all streams have ended, and no further one can be taken", stage="infer")
@@ -80,13 +80,13 @@ class Batcher:
         """Forget a stream whose queue is closed and empty."""
         with self._lock:
             self._streams = [stream for stream in self._streams if stream.queue is not queue]
-            self._filled.notify_all()
+            self._arrivals.wake()
 
     def close(self) -> None:
         """End with the streams: ``take`` returns None once every queue is closed and empty."""
         with self._lock:
             self._closed = True
-            self._filled.notify_all()
+            self._arrivals.wake()
 
     def take(
         self, most: int | None = None, retired: threading.Event | None = None, *, runs: int = 1, takers: int = 1
@@ -104,7 +104,7 @@ class Batcher:
             passing: list[Frame] = []
             deadline: float | None = None
             if (seconds := self._fresher_within()) > 0:
-                self._filled.wait(seconds)
+                self._arrivals.wait(1, seconds)
             while True:
                 if not frames and retired is not None and retired.is_set():
                     return None
@@ -116,13 +116,13 @@ class Batcher:
                     deadline = deadline or now + self.deadline_seconds
                     if now >= deadline or not self._more_may_come():
                         break
-                    self._filled.wait(deadline - now)
+                    self._arrivals.wait(most - len(frames), deadline - now)
                 elif self._closed and not self._more_may_come():
                     self._ended = True
-                    self._filled.notify_all()
+                    self._arrivals.wake()
                     return None
                 else:
-                    self._filled.wait(0.5)
+                    self._arrivals.wait(1, 0.5)
             if runs > 1 and len(frames) == most:
                 waiting = sum(len(stream.items) for stream in self._streams)
                 self._collect(frames, passing, min(runs * most, most + waiting // takers))
@@ -132,7 +132,7 @@ class Batcher:
     def wake(self) -> None:
         """Have those who wait in ``take`` look whether they are retired."""
         with self._lock:
-            self._filled.notify_all()
+            self._arrivals.wake()
 
     def _collect(self, frames: list[Frame], passing: list[Frame], most: int) -> None:
         """Move frames into ``frames``, each of the stream whose turn it is: up to ``most``, or what waits.

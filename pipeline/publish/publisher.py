@@ -22,7 +22,6 @@ from pipeline.publish.messages import (
     TrackState,
 )
 from pipeline.publish.sink import Encoded, Sink
-
 from pipeline.track.tracker import TENTATIVE
 
 if TYPE_CHECKING:
@@ -219,7 +218,9 @@ class Publisher:
         left, top, right, bottom = detections.xyxy.T.astype(np.float64).round(BOX_DECIMALS).tolist()
         scores = detections.scores.astype(np.float64).round(SCORE_DECIMALS).tolist()
         class_ids = detections.class_ids.tolist()
-        return Columns(zip(left, top, right, bottom, strict=True), scores, class_ids, map(self._class_names.__getitem__, class_ids))
+        return Columns(
+            zip(left, top, right, bottom, strict=True), scores, class_ids, map(self._class_names.__getitem__, class_ids)
+        )
 
 
 class _Names(dict[int, str]):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.buffers import DeviceBuffer
+from engines.buffers import DeviceBuffer, PinnedBuffer
 from engines.device import CudaStream, Gpu, checked, driver
 from engines.enqueue import copy_on_device, record_event, wait_for_event
 from pipeline.frame import HostPlanes, Plane, Size
@@ -25,6 +27,7 @@ class SurfacePool:
         self.gpu = gpu
         self._lock = threading.Lock()
         self._spare: dict[int, list[_Memory]] = {}
+        self._ways: list[_WayDown] = []
         self._out = 0
         self._closed = False
 
@@ -64,9 +67,29 @@ class SurfacePool:
         with self._lock:
             self._closed = True
             spare, self._spare = self._spare, {}
+            ways, self._ways = self._ways, []
         for held in spare.values():
             for memory in held:
                 memory.close()
+        for way in ways:
+            way.close()
+
+    @contextmanager
+    def way_down(self) -> Iterator[_WayDown]:
+        """Lend what a picture comes down to the host by, to one thread at a time. Raises DeviceMemoryError."""
+        self.gpu.use()
+        with self._lock:
+            way = self._ways.pop() if self._ways else None
+        way = way or _WayDown(self.gpu)
+        try:
+            yield way
+        finally:
+            with self._lock:
+                kept = not self._closed
+                if kept:
+                    self._ways.append(way)
+            if not kept:
+                way.close()
 
     def _take(self, nbytes: int) -> _Memory:
         with self._lock:
@@ -103,6 +126,39 @@ class _Memory:
     def close(self) -> None:
         driver().cuEventDestroy(self.ready)
         self.buffer.close()
+
+
+class _WayDown:
+    """A CUDA stream and pinned memory to copy to. Waiting for a copy leaves the driver to all other streams: one to
+    ordinary memory would hold the driver's lock, and with it every other thread, until the GPU gets to it."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._stream = gpu.new_stream("download")
+        self._pinned: PinnedBuffer | None = None
+
+    def fetch(self, ready: int, pointer: int, pitch: int, rows: int, nbytes: int) -> NDArray[np.uint8]:
+        """Return ``rows`` rows of ``nbytes`` bytes, ``pitch`` bytes apart, once event ``ready`` is there."""
+        if self._pinned is None or self._pinned.array.size < rows * nbytes:
+            if self._pinned is not None:
+                self._pinned.close()
+                self._pinned = None
+            self._pinned = PinnedBuffer(self._gpu, (rows * nbytes,), np.uint8)
+        wait_for_event(self._stream.handle, ready)
+        copy = driver().CUDA_MEMCPY2D()
+        copy.srcMemoryType = driver().CUmemorytype.CU_MEMORYTYPE_DEVICE
+        copy.srcDevice, copy.srcPitch = pointer, pitch
+        copy.dstMemoryType = driver().CUmemorytype.CU_MEMORYTYPE_HOST
+        copy.dstHost, copy.dstPitch = self._pinned.address, nbytes
+        copy.WidthInBytes, copy.Height = nbytes, rows
+        checked(driver().cuMemcpy2DAsync(copy, self._stream.handle))
+        self._stream.synchronise()
+        return self._pinned.array[: rows * nbytes].reshape(rows, nbytes).copy()
+
+    def close(self) -> None:
+        self._stream.close()
+        if self._pinned is not None:
+            self._pinned.close()
 
 
 class DevicePicture:
@@ -154,18 +210,9 @@ class DevicePicture:
         return _narrow(rows, self.layout, count)[0][:, : self.size.width]
 
     def _fetch(self, pointer: int, pitch: int, rows: int, nbytes: int) -> NDArray[np.uint8]:
-        """Copy ``rows`` rows of ``nbytes`` bytes, ``pitch`` bytes apart, to the host. Waits for no other stream."""
-        self._pool.gpu.use()
-        checked(driver().cuEventSynchronize(self._memory.ready))
-        found = np.empty((rows, nbytes), np.uint8)
-        copy = driver().CUDA_MEMCPY2D()
-        copy.srcMemoryType = driver().CUmemorytype.CU_MEMORYTYPE_DEVICE
-        copy.srcDevice, copy.srcPitch = pointer, pitch
-        copy.dstMemoryType = driver().CUmemorytype.CU_MEMORYTYPE_HOST
-        copy.dstHost, copy.dstPitch = found.ctypes.data, nbytes
-        copy.WidthInBytes, copy.Height = nbytes, rows
-        checked(driver().cuMemcpy2D(copy))
-        return found
+        """Copy ``rows`` rows of ``nbytes`` bytes, ``pitch`` bytes apart, to the host."""
+        with self._pool.way_down() as way:
+            return way.fetch(self._memory.ready_handle, pointer, pitch, rows, nbytes)
 
 
 def _narrow(rows: NDArray[np.uint8], layout: str, luma_rows: int) -> tuple[Plane, Plane]:

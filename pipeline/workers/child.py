@@ -173,7 +173,7 @@ def main() -> None:
     if not isinstance(assignment, orders.Assignment):
         return
     logging.basicConfig(level=assignment.log_level, handlers=[_LogToParent(channel)], format="%(message)s", force=True)
-    prepare_process()
+    prepare_process(alone=True)
     try:
         code = Child(channel, assignment, later).run()
     except Exception as error:

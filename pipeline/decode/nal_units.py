@@ -6,6 +6,7 @@ import enum
 from collections.abc import Iterator
 
 _START_CODE = b"\0\0\1"
+_LONG_START_CODE = b"\0\0\0\1"
 _LONGEST_PARAMETERS = 1024
 
 
@@ -68,7 +69,7 @@ def after_start_codes(data: bytes) -> Iterator[int]:
         at = data.find(_START_CODE, at) + 3
 
 
-def after_lengths(data: bytes, length_bytes: int) -> Iterator[int]:
+def after_lengths(data: bytes | bytearray, length_bytes: int) -> Iterator[int]:
     """Yield where each unit begins that its length precedes. Raises ValueError where the lengths do not add up."""
     at = 0
     while at < len(data):
@@ -77,6 +78,12 @@ def after_lengths(data: bytes, length_bytes: int) -> Iterator[int]:
         if not begin < at <= len(data):
             raise ValueError(f"a unit ends at {at}, in {len(data)} bytes")
         yield begin
+
+
+def put_start_codes(data: bytearray) -> None:
+    """Put a start code where each unit's length of 4 bytes stood. Raises ValueError where they do not add up."""
+    for begin in list(after_lengths(data, len(_LONG_START_CODE))):
+        data[begin - len(_LONG_START_CODE) : begin] = _LONG_START_CODE
 
 
 def avcc_units(record: bytes) -> tuple[int, list[bytes]]:

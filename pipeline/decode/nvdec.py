@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import logging
 import threading
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import av
 import av.error
@@ -14,7 +15,8 @@ import av.error
 from engines.device import Gpu
 from engines.errors import DeviceMemoryError, RuntimeMissingError
 from pipeline.decode.decoder import CorruptPacketError, Picture
-from pipeline.decode.nvdec_kind import Kind, NvdecRefusedError, check_caps, kind_of
+from pipeline.decode.nal_units import put_start_codes
+from pipeline.decode.nvdec_kind import Kind, NvdecRefusedError, check_caps, has_long_lengths, kind_of
 from pipeline.decode.planes import HD_HEIGHT, clockwise_rotation, colour_of
 from pipeline.decode.surfaces import SurfacePool
 from pipeline.frame import Colour, Packet, Size, StreamInfo
@@ -27,6 +29,14 @@ _LARGER = Size(4096, 4096)
 _CHROMA_420 = 1  # cudaVideoChromaFormat_420
 
 _log = logging.getLogger("onpace.decode")
+
+
+class _Coded(NamedTuple):
+    """A coded picture in memory of ours, as a packet has it."""
+
+    buffer_ptr: int
+    buffer_size: int
+    data: bytearray
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +170,7 @@ class NvdecDecoder:
         self._filter: Any = None
         if bitstream_filter is not None:
             self._filter = av.bitstream.BitStreamFilterContext(bitstream_filter, info.template)
+        self._long_lengths = bitstream_filter is not None and has_long_lengths(info)
         self._session: _Session | None = nvdec.session(kind)
         self._seconds_per_tick = float(info.template.time_base)
         self._packets: dict[int, tuple[Packet, int | None]] = {}
@@ -179,6 +190,8 @@ class NvdecDecoder:
         if self._filter is None:
             held = self._begin(coded) if coded.is_keyframe else []
             return held + self._decode(packet, pts, coded)
+        if self._long_lengths and not coded.is_keyframe and (rewritten := _with_start_codes(coded)) is not None:
+            return self._decode(packet, pts, rewritten)
         seen = replace(packet, payload=_Seen(coded.is_keyframe, coded.is_corrupt, pts))
         try:
             filtered = self._filter.filter(coded)
@@ -296,6 +309,20 @@ class NvdecDecoder:
         layout, high = str(context.pix_fmt), context.height >= HD_HEIGHT
         colour = colour_of(layout, int(meant.colorspace), int(meant.color_range), high)
         return colour, 0 if frame is None else clockwise_rotation(frame)
+
+
+def _with_start_codes(coded: Any) -> _Coded | None:
+    """Return a packet as NVDEC reads it, where nothing but lengths must change; None where it is damaged.
+
+    FFmpeg's filter does that, too, and puts parameters before keyframes; but it lets Python's lock go five times, and
+    where dozens of streams decode, each of them has another thread woken.
+    """
+    data = bytearray(coded)
+    try:
+        put_start_codes(data)
+    except ValueError:
+        return None
+    return _Coded(ctypes.addressof(ctypes.c_char.from_buffer(data)), len(data), data)
 
 
 def _sequence_header(data: bytes, codec: str) -> bytes:

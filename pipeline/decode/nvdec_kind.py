@@ -57,6 +57,13 @@ def kind_of(info: StreamInfo) -> tuple[Kind, str | None]:
     return kind, bitstream_filter if extra == b"\x01" else None
 
 
+def has_long_lengths(info: StreamInfo) -> bool:
+    """Return whether 4 bytes of length precede each unit of the stream's packets, as nearly always in MP4."""
+    extra = bytes(info.template.codec_context.extradata or b"")
+    at = 4 if info.codec == "h264" else 21  # in avcC and hvcC
+    return extra[:1] == b"\x01" and len(extra) > at and extra[at] & 3 == 3
+
+
 def check_caps(caps: dict[str, Any], info: StreamInfo, gpu_name: str) -> None:
     """Raise NvdecRefusedError where a GPU with these abilities cannot take the stream."""
     width, height = info.size

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from engines import errors
+from engines.cores import roam
 from engines.model_spec import ModelSpec
 from engines.shape_profile import ShapeProfile
 from engines.trt.builder import build_plan, smaller_batch
@@ -57,6 +58,7 @@ def build_in_process(task: BuildTask, progress: Progress | None = None) -> tuple
     Cancelling ``progress`` kills the process at once. Raises RunError as well where the process dies.
     """
     progress = progress or Progress(lambda share, phase: None)
+    roam()  # a builder computes on its own
     process = subprocess.Popen(
         [sys.executable, "-m", "engines.build_process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

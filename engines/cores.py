@@ -1,23 +1,55 @@
-"""How many cores this process may really use: affinity and container quota, not what the machine has."""
+"""Which cores this process may really use, by affinity and container quota; and threads that keep to one of them."""
 
 from __future__ import annotations
 
 import os
+import threading
+import weakref
+from contextlib import suppress
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+
+_all_cores: frozenset[int] | None = None
+"""Of a process that keeps to one of them."""
+_roaming: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
     """Return the number of cores, at least 1. ``cgroup`` is where the control group is mounted (v2 or v1)."""
     try:
-        cores = len(os.sched_getaffinity(0))
+        cores = len(all_cores())
     except AttributeError:  # only Linux tells
         cores = os.cpu_count() or 1
     quota = _quota(cgroup)
     if quota is not None:
         cores = min(cores, int(quota + 0.5))
     return max(1, cores)
+
+
+def all_cores() -> frozenset[int]:
+    """Return the numbers of the cores that this process may use. Raises AttributeError outside Linux."""
+    return _all_cores or frozenset(os.sched_getaffinity(0))
+
+
+def keep_to(cores: frozenset[int]) -> None:
+    """Keep every Python thread of this process, and what it starts from now on, to ``cores``.
+
+    Those that ``roam`` go on doing so. Raises OSError where the system refuses.
+    """
+    global _all_cores
+    _all_cores = all_cores()
+    for thread in threading.enumerate():
+        if thread.native_id is not None and thread not in _roaming:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.sched_setaffinity(thread.native_id, cores)
+
+
+def roam() -> None:
+    """Let the calling thread, and what it starts from now on, use all cores: work that leaves Python's lock alone."""
+    if _all_cores is not None:
+        os.sched_setaffinity(0, _all_cores)
+        _roaming.add(threading.current_thread())
 
 
 def _quota(cgroup: Path) -> float | None:

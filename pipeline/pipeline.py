@@ -212,6 +212,11 @@ class Pipeline:
         return self._slots.runtime
 
     @property
+    def decodes_on_gpu(self) -> bool:
+        """Whether pictures stay on the GPU, so that what is left here waits for Python's lock."""
+        return self._nvdec is not None
+
+    @property
     def model_and_runtime(self) -> tuple[str, str]:
         """The model's name, and what runs it."""
         return self.spec.name, self.runtime.name

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from engines.cores import roam
 from pipeline.bounded_queue import BoundedQueue
 from pipeline.capture import Capture, StreamContext
 from pipeline.clock import monotonic
@@ -174,6 +175,7 @@ class StreamSupervisor(StageThread):
 
     def _open_decoder(self, info: StreamInfo) -> Decoder:
         def software() -> Decoder:
+            roam()  # it decodes beside Python's lock
             return open_decoder(info, self.plan.decode_threads, self.plan.limits.max_pixels)
 
         if self._gpu_first is None or info.decoder != "pyav":

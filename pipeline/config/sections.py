@@ -205,6 +205,8 @@ class WorkersSection(Section):
     """Longest wait before a worker that was lost is started again; the first ones follow faster."""
     most_memory: Whole | None = Field(None, ge=64, le=1_048_576)
     """Memory that a worker may hold, in MiB; one that holds more is started again. null: as much as there is."""
+    one_core: Switch = True
+    """Where the GPU decodes, a worker keeps to one core while nobody else wants it: its threads take turns anyway."""
 
 
 class StreamSection(Section):

@@ -23,6 +23,7 @@ from pipeline.workers.channel import Channel
 from pipeline.workers.figures import cpu_seconds, resident_bytes, times_of
 from pipeline.workers.lifeline import hang_on_to_parent, leave_signals_to_parent
 from pipeline.workers.looking import Lookers
+from pipeline.workers.one_core import OneCore
 from pipeline.workers.relay_sink import RelaySink
 
 STUCK_SECONDS = 30.0
@@ -60,14 +61,21 @@ class Child:
             self._channel.note(notes.Ready(model, runtime, pipeline.runtime.describe()))
             self._started.wait()
             if not self._stopping:
+                one_core = self._one_core(pipeline)
                 pipeline.start()
                 while not pipeline.wait(given.report_seconds) and pipeline.failure is None:
                     self._report(pipeline, ended=False)
+                    if one_core is not None:
+                        one_core.look()
             if pipeline.failure is not None:
                 self._fail(pipeline, pipeline.failure)
             lookers.close()
         self._report(pipeline, ended=True)  # after its end: nothing is under way any more
         return 0
+
+    def _one_core(self, pipeline: Pipeline) -> OneCore | None:
+        workers = self._assignment.config.workers
+        return OneCore(self._assignment.number) if workers.one_core and pipeline.decodes_on_gpu else None
 
     def _fail(self, pipeline: Pipeline, failure: BaseException) -> NoReturn:
         """Say why, and end at once: what lies on a lost GPU can hang whoever gives it back, and nothing else waits."""

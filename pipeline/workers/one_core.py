@@ -1,0 +1,83 @@
+"""A worker's threads keep to one core, as long as nobody else wants it.
+
+They take turns by Python's lock, so more cores gain nothing. They cost: whoever lets the lock go for a moment wakes
+another thread, on another core, and both fight for the next turn. On two busy cores 16 streams so came to 17 changes of
+threads a frame, on one core to 3, at 1.4 times the frames a second.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engines.cores import all_cores, keep_to
+from pipeline.clock import monotonic
+from pipeline.workers.figures import cpu_seconds
+
+LEFT_ALONE_SHARE = 0.3
+"""A core on which others spend more than this share of the time is theirs, too."""
+FREE_SHARE = 0.6
+"""A core that was busier than that is none to go to. Before workers have chosen, they are on all of them."""
+_FEWEST_LOOKS, _MOST_LOOKS = 2, 120
+"""Looks in a row before a core is left: more each time, where none is left alone for long."""
+
+_STAT = Path("/proc/stat")
+_TICKS_A_SECOND = 100.0
+_IDLE = slice(3, 5)
+"""Columns of a core's line: idle, and waiting for a disk."""
+_TOLD = slice(0, 8)
+"""Columns that add up to all its time."""
+
+
+class OneCore:
+    """Chooses a core, and another when it is wanted. Not thread-safe."""
+
+    def __init__(self, number: int, stat: Path = _STAT) -> None:
+        """``number`` of the worker, from 1: each chooses another of the cores that are free. ``stat``: /proc/stat."""
+        self._number = number
+        self._stat = stat
+        self._cores = all_cores()
+        self._core: int | None = None
+        self._unwelcome = 0
+        self._patience = _FEWEST_LOOKS
+        self._before = self._times()
+
+    @property
+    def core(self) -> int | None:
+        """Where the worker is; None while it may be anywhere."""
+        return self._core
+
+    def look(self) -> None:
+        """Choose where to be, by how busy the cores were since the last look, or since the beginning."""
+        wanted = self._wanted()
+        if self._core is not None:
+            self._unwelcome = self._unwelcome + 1 if wanted.get(self._core, 0.0) > LEFT_ALONE_SHARE else 0
+            if self._unwelcome < self._patience:
+                return
+            self._patience = min(2 * self._patience, _MOST_LOOKS)
+        free = sorted(core for core, share in wanted.items() if share <= FREE_SHARE and core != self._core)
+        core = free[(self._number - 1) % len(free)] if free else None
+        if core != self._core:
+            keep_to(self._cores if core is None else frozenset({core}))
+        self._core, self._unwelcome = core, 0
+
+    def _wanted(self) -> dict[int, float]:
+        """Return core -> share of its time since the last look that others spent there, 0-1."""
+        (at, own, cores), self._before = self._before, self._times()
+        now, own_now, cores_now = self._before
+        seconds = now - at
+        if seconds <= 0.0:
+            return {}
+        wanted = {core: (cores_now[core] - spent) / seconds for core, spent in cores.items() if core in cores_now}
+        if self._core in wanted:
+            wanted[self._core] -= (own_now - own) / seconds
+        return wanted
+
+    def _times(self) -> tuple[float, float, dict[int, float]]:
+        """Return the monotonic clock, this process's processor time, and that of each core, in seconds."""
+        cores: dict[int, float] = {}
+        for line in self._stat.read_text().splitlines():
+            name, *columns = line.split()
+            if name.startswith("cpu") and name != "cpu" and (core := int(name[3:])) in self._cores:
+                told = [int(column) for column in columns]
+                cores[core] = (sum(told[_TOLD]) - sum(told[_IDLE])) / _TICKS_A_SECOND
+        return monotonic(), cpu_seconds(), cores

@@ -1,0 +1,141 @@
+"""A worker keeps to one core, leaves it to others, and lets go what does not wait for Python's lock."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from engines import cores
+from engines.cores import all_cores, keep_to, roam, usable_cores
+from pipeline.workers import one_core
+from pipeline.workers.one_core import OneCore
+
+HERE = sorted(os.sched_getaffinity(0))
+
+pytestmark = pytest.mark.skipif(len(HERE) < 2, reason="needs two cores")
+
+
+@pytest.fixture(autouse=True)
+def _all_cores_afterwards():
+    yield
+    for thread in threading.enumerate():
+        os.sched_setaffinity(thread.native_id, set(HERE))
+    cores._all_cores = None
+
+
+class Stat:
+    """A /proc/stat that says what each core did."""
+
+    def __init__(self, path):
+        self.path = path
+        self.busy = dict.fromkeys(HERE, 0.0)
+        self.write()
+
+    def write(self):
+        lines = ["cpu  0 0 0 0 0 0 0 0 0 0"]
+        lines += [f"cpu{core} {round(100 * busy)} 0 0 12345 678 0 0 0 0 0" for core, busy in self.busy.items()]
+        self.path.write_text("\n".join([*lines, "intr 1 2 3", ""]))
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Return a function: seconds go by, in which each core is busy for a share of the time, the worker for another."""
+    stat, now = Stat(tmp_path / "stat"), {"at": 1000.0, "own": 5.0}
+    monkeypatch.setattr(one_core, "monotonic", lambda: now["at"])
+    monkeypatch.setattr(one_core, "cpu_seconds", lambda: now["own"])
+
+    def pass_by(own=0.0, **shares):
+        now["at"] += 1.0
+        now["own"] += own
+        for core, share in shares.items():
+            stat.busy[HERE[int(core[1:])]] += share
+        stat.write()
+
+    pass_by.path = stat.path
+    return pass_by
+
+
+def test_workers_choose_different_cores(machine):
+    first, second = OneCore(1, machine.path), OneCore(2, machine.path)
+    machine()
+    first.look()
+    second.look()
+    assert (first.core, second.core) == (HERE[0], HERE[1])
+    assert os.sched_getaffinity(0) == {HERE[1]}
+    assert (all_cores(), usable_cores()) == (frozenset(HERE), len(HERE))
+
+
+def test_a_busy_core_is_not_chosen(machine):
+    worker = OneCore(1, machine.path)
+    machine(c0=0.9)
+    worker.look()
+    assert worker.core == HERE[1]
+
+
+def test_its_own_work_does_not_drive_a_worker_away_but_that_of_others_does(machine):
+    worker = OneCore(1, machine.path)
+    machine()
+    worker.look()
+    for _ in range(5):
+        machine(own=0.95, c0=1.0)
+        worker.look()
+    assert worker.core == HERE[0]
+    machine(own=0.5, c0=1.0)
+    worker.look()
+    assert worker.core == HERE[0]  # for a moment
+    machine(own=0.5, c0=1.0)
+    worker.look()
+    assert worker.core == HERE[1]
+
+
+def test_where_every_core_is_wanted_a_worker_may_be_anywhere(machine):
+    worker = OneCore(1, machine.path)
+    machine()
+    worker.look()
+    busy = {f"c{place}": 1.0 for place in range(len(HERE))}
+    for _ in range(2):
+        machine(own=0.2, **busy)
+        worker.look()
+    assert worker.core is None
+    assert os.sched_getaffinity(0) == set(HERE)
+
+
+def test_threads_begin_where_the_worker_is_and_move_with_it_unless_they_roam(machine):
+    done, seen = threading.Event(), {}
+
+    def stay():
+        done.wait(10)
+
+    def wander():
+        roam()
+        seen["child"] = None
+        child = threading.Thread(target=lambda: seen.update(child=os.sched_getaffinity(0)))
+        child.start()
+        child.join()
+        done.wait(10)
+
+    keep_to(frozenset({HERE[0]}))
+    staying, roaming = threading.Thread(target=stay), threading.Thread(target=wander)
+    for thread in (staying, roaming):
+        thread.start()
+    until = time.monotonic() + 10
+    while seen.get("child") is None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert os.sched_getaffinity(staying.native_id) == {HERE[0]}
+    keep_to(frozenset({HERE[1]}))
+    assert os.sched_getaffinity(staying.native_id) == {HERE[1]}
+    assert os.sched_getaffinity(roaming.native_id) == seen["child"] == set(HERE)
+    done.set()
+    staying.join()
+    roaming.join()
+
+
+def test_the_real_proc_stat_is_understood():
+    worker = OneCore(1)
+    until = time.monotonic() + 0.3
+    while time.monotonic() < until:
+        pass
+    wanted = worker._wanted()
+    assert sorted(wanted) == HERE
+    assert 0.2 < sum(wanted.values()) < len(HERE) + 0.2

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipeline.samples import find_model
 from tests.benchmarks import gpu_decode, gpu_engine, gpu_pipeline
 from tests.benchmarks.gpu_inputs import long_clip, yolov8_shaped
 from tests.benchmarks.gpu_table import table
@@ -31,7 +32,7 @@ _RAMPS = {"h264": "60,100,120,130,140,150,160,170", "hevc": "60,120,160,190,210,
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Take one measurement in this process."""
     folder, seconds = arguments.folder, arguments.seconds
-    runs = gpu_engine.Runs(arguments.runtime, arguments.level)
+    runs = gpu_engine.Runs(arguments.runtime, arguments.level, arguments.batches)
     workers = arguments.workers if arguments.workers == "auto" else int(arguments.workers)
     kind, _, which = name.partition("-")
 
@@ -48,7 +49,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     if kind == "graphs":
         return gpu_engine.graphs(yolov8_shaped(which, folder), runs, seconds, pictures_of)
     if kind == "decode":
-        return _decode(clip(which), seconds)
+        return _decode(clip(which), seconds, 4 if workers == "auto" else workers)
     if kind == "pipeline":
         size, codec = which.split("-")
         model = yolov8_shaped(size, folder)
@@ -59,7 +60,8 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         return {**figures, "bare_decode_ms": _bare_milliseconds(clip("h264")), "bare_infer_ms": bare}
     if kind == "cameras":
         counts = [int(count) for count in (arguments.cameras or _RAMPS[which]).split(",")]
-        return gpu_pipeline.cameras(clip(which), yolov8_shaped("n", folder), runs, workers, BATCH, counts, seconds)
+        model = find_model("street.onnx") if arguments.model == "street" else yolov8_shaped("n", folder)
+        return gpu_pipeline.cameras(clip(which), model, runs, workers, BATCH, counts, seconds)
     raise SystemExit(f"there is no measurement '{name}'")
 
 
@@ -77,7 +79,7 @@ MEASUREMENTS = {  # name -> seconds it may take
 }
 
 
-def _decode(clip: Path, seconds: float) -> dict[str, Any]:
+def _decode(clip: Path, seconds: float, workers: int) -> dict[str, Any]:
     from engines.device import open_gpu
     from pipeline.decode.nvdec import Nvdec
 
@@ -90,6 +92,8 @@ def _decode(clip: Path, seconds: float) -> dict[str, Any]:
         figures[f"bare_fps_{threads}"], figures[f"stages_fps_{threads}"] = bare["fps"], ours["fps"]
         figures[f"stages_cpu_{threads}"] = ours["cpu_seconds_per_1000"]
         figures[f"bare_cpu_{threads}"] = bare["cpu_seconds_per_1000"]
+    shared = gpu_decode.stages_in_processes(clip, STREAMS, workers, seconds)
+    figures["stages_fps_workers"], figures["stages_cpu_workers"] = shared["fps"], shared["cpu_seconds_per_1000"]
     return {**figures, **gpu_decode.memory_of_sessions(Nvdec(gpu), clip)}
 
 
@@ -101,7 +105,7 @@ def _bare_milliseconds(clip: Path) -> float:
 
 def _in_a_process(name: str, limit: float, arguments: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.benchmarks.bench_gpu_path", "--measure", name]
-    for option in ("folder", "runtime", "level", "seconds", "streams", "workers", "cameras"):
+    for option in ("folder", "runtime", "level", "batches", "seconds", "streams", "workers", "cameras", "model"):
         if getattr(arguments, option) is not None:
             command += [f"--{option}", str(getattr(arguments, option))]
     begun = time.monotonic()
@@ -124,6 +128,8 @@ def main() -> None:
     parser.add_argument("--level", type=int, default=1, help="TensorRT's optimisation level")
     parser.add_argument("--streams", type=int, default=STREAMS)
     parser.add_argument("--workers", default="auto", help="processes that share the streams")
+    parser.add_argument("--batches", default=gpu_engine.PLAN_BATCHES, help="what TensorRT's plans are built for")
+    parser.add_argument("--model", default="n", choices=("n", "street"), help="what cameras are looked at with")
     parser.add_argument("--cameras", help="how many of them, step by step: 60,100,120")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument(

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,9 +14,11 @@ from pathlib import Path
 import av
 import numpy as np
 
-from engines.device import Gpu
+from engines.device import Gpu, open_gpu
 from pipeline.decode.nvdec import Nvdec
+from pipeline.process import prepare_process
 from pipeline.source.source import SourceOptions, open_source
+from pipeline.workers.one_core import OneCore
 
 _WARM_UP_SECONDS = 1.5
 _BARE_PACKETS = 240
@@ -90,7 +96,7 @@ def bare_milliseconds(gpu: Gpu, clip: Path) -> float:
     return float(np.median(spent[30:])) * 1000
 
 
-def stages(nvdec: Nvdec, clip: Path, threads: int, seconds: float) -> dict[str, float]:
+def stages(nvdec: Nvdec, clip: Path, threads: int, seconds: float, ready=lambda: None) -> dict[str, float]:
     """Frames a second of ``threads`` streams through source and decode, whose pictures are let go at once."""
 
     def work(count, stop) -> None:
@@ -102,10 +108,51 @@ def stages(nvdec: Nvdec, clip: Path, threads: int, seconds: float) -> dict[str, 
             decoder.close()
             source.close()
 
-    return _measured(nvdec.gpu, work, threads, seconds)
+    return _measured(nvdec.gpu, work, threads, seconds, ready)
 
 
-def _measured(gpu: Gpu, work, threads: int, seconds: float) -> dict[str, float]:
+def stages_in_processes(clip: Path, streams: int, processes: int, seconds: float) -> dict[str, float]:
+    """The same in several processes, each kept to one core as workers are; all are measured at the same time."""
+    share = -(-streams // processes)
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.gpu_decode", str(clip), str(share), str(seconds), str(number + 1)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(processes)
+    ]
+    try:
+        for child in children:
+            child.stdout.readline()  # ready
+        for child in children:
+            print("go", file=child.stdin, flush=True)
+        found = [json.loads(child.stdout.readline()) for child in children]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    fps = sum(one["fps"] for one in found)
+    spent = sum(one["fps"] * one["cpu_seconds_per_1000"] for one in found)
+    return {"fps": fps, "cpu_seconds_per_1000": spent / fps}
+
+
+def _one_of_several(clip: Path, streams: int, seconds: float, number: int) -> None:
+    prepare_process(alone=True)
+    core = OneCore(number)
+    gpu = open_gpu()
+
+    def ready() -> None:
+        core.look()
+        print("ready", flush=True)
+        sys.stdin.readline()
+
+    print(json.dumps(stages(Nvdec(gpu), clip, streams, seconds, ready)), flush=True)
+    os._exit(0)
+
+
+def _measured(gpu: Gpu, work, threads: int, seconds: float, ready=lambda: None) -> dict[str, float]:
     stop, counts = threading.Event(), [0] * threads
     failed: list[BaseException] = []
 
@@ -126,6 +173,7 @@ def _measured(gpu: Gpu, work, threads: int, seconds: float) -> dict[str, float]:
     while min(counts) < 5 and time.monotonic() < until and not failed:
         time.sleep(0.05)
     time.sleep(_WARM_UP_SECONDS)
+    ready()
     before, cpu, begun = sum(counts), time.process_time(), time.perf_counter()
     time.sleep(seconds)
     frames, cpu, took = sum(counts) - before, time.process_time() - cpu, time.perf_counter() - begun
@@ -164,3 +212,7 @@ def pictures_on(gpu: Gpu, clip: Path, count: int) -> tuple[Nvdec, list]:
     decoder.close()
     source.close()
     return nvdec, pictures[:count]
+
+
+if __name__ == "__main__":
+    _one_of_several(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))

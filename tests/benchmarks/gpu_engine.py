@@ -37,10 +37,11 @@ class Runs:
     runtime: str
     level: int = 1
     """TensorRT's optimisation level."""
+    batches: str = PLAN_BATCHES
 
     def opened(self, model: Path, batch: int, *, graphs: bool = True):
         """Return a runtime of ``model``."""
-        shapes = ShapeProfile.parse(PLAN_BATCHES)
+        shapes = ShapeProfile.parse(self.batches)
         plans = PlanOptions(cuda_graphs=graphs, build=BuildOptions(optimisation_level=self.level), shapes=shapes)
         options = RuntimeOptions(precision="fp16", max_batch=batch, plans=plans, streams=16)
         return open_runtime(self.runtime, model, read_model_spec(model), options)

@@ -19,7 +19,7 @@ from pipeline.config.load import config_from_mapping
 from pipeline.config.sections import StreamSection
 from pipeline.process import prepare_process
 from pipeline.workers.open import Run, open_run
-from tests.benchmarks.gpu_engine import PLAN_BATCHES, Runs
+from tests.benchmarks.gpu_engine import Runs
 
 _SUBSCRIBER = """
 import os, sys, threading, time, zmq
@@ -77,7 +77,7 @@ def playing(
             {
                 "streams": [_stream(number, clip, live=live) for number in range(streams)],
                 "infer": {"model": str(model), "runtime": runs.runtime, "precision": "fp16", **infer},
-                "engine": {"build": "wait", "optimisation_level": runs.level, "batch": PLAN_BATCHES},
+                "engine": {"build": "wait", "optimisation_level": runs.level, "batch": runs.batches},
                 "track": {"tracker": "bytetrack"},
                 "publish": {"sinks": [f"zmq:{address}"]},
                 "keepup": {"window": "3s"},
@@ -122,7 +122,7 @@ def _rate(subscriber: Subscriber, seconds: float) -> tuple[float, float]:
 
 def throughput(
     clip: Path, model: Path, runs: Runs, streams: int, workers: int | str, batch: int, seconds: float
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Frames a second of files, with and without a second busy Python thread, in turns."""
     with playing(clip, model, runs, streams, workers, batch_size=batch) as (running, subscriber):
         time.sleep(2.0)
@@ -141,6 +141,7 @@ def throughput(
         "cpu_seconds_per_1000": float(np.mean(cpu)),
         "fps_beside_busy_thread": float(np.mean(busy)),
         "busy_ratio": float(np.mean(busy) / np.mean(quiet)),
+        "windows_fps": [round(fps) for pair in zip(quiet, busy, strict=True) for fps in pair],
     }
 
 

@@ -23,14 +23,14 @@ class Arrivals:
         self._missing = 0
 
     def wait(self, items: int, timeout_seconds: float | None) -> None:
-        """Wait until so many more came, one of the queues is full, ``wake`` is called or the time is up."""
+        """Wait until so many more came, one of the queues is pressed, ``wake`` is called or the time is up."""
         self._missing = items
         self._changed.wait(timeout_seconds)
 
-    def came(self, *, full: bool) -> None:
-        """One item came; ``full``: its queue takes no further one."""
+    def came(self, *, pressed: bool) -> None:
+        """One item came; ``pressed``: its queue has little room for more."""
         self._missing -= 1
-        if full or self._missing <= 0:
+        if pressed or self._missing <= 0:
             self._changed.notify()
 
     def wake(self) -> None:
@@ -91,7 +91,9 @@ class BoundedQueue(Generic[Item]):
             while len(self.items) >= self.capacity:
                 evicted.append(self.items.popleft())
             self.items.append(item)
-            self._arrivals.came(full=len(self.items) >= self.capacity)
+            # A queue that drops has to ride out a burst until whoever is woken comes: half of it is kept for that.
+            room = self.capacity if self.policy == "block" else self.capacity / 2
+            self._arrivals.came(pressed=len(self.items) >= room)
             return evicted
 
     def take(self, timeout_seconds: float | None = None) -> Item | None:

@@ -103,12 +103,13 @@ class Batcher:
             frames: list[Frame] = []
             passing: list[Frame] = []
             deadline: float | None = None
+            awaited = False
             if (seconds := self._fresher_within()) > 0:
                 self._arrivals.wait(1, seconds)
             while True:
                 if not frames and retired is not None and retired.is_set():
                     return None
-                self._collect(frames, passing, most)
+                self._collect(frames, passing, most, awaited=awaited)
                 if len(frames) >= most or (passing and not frames):
                     break
                 now = monotonic()
@@ -117,6 +118,7 @@ class Batcher:
                     if now >= deadline or not self._more_may_come():
                         break
                     self._arrivals.wait(most - len(frames), deadline - now)
+                    awaited = True  # every queue was empty
                 elif self._closed and not self._more_may_come():
                     self._ended = True
                     self._arrivals.wake()
@@ -125,7 +127,7 @@ class Batcher:
                     self._arrivals.wait(1, 0.5)
             if runs > 1 and len(frames) == most:
                 waiting = sum(len(stream.items) for stream in self._streams)
-                self._collect(frames, passing, min(runs * most, most + waiting // takers))
+                self._collect(frames, passing, min(runs * most, most + waiting // takers), awaited=awaited)
             self._tickets += 1
             return Batch(self._tickets - 1, frames, monotonic(), passing)
 
@@ -134,14 +136,16 @@ class Batcher:
         with self._lock:
             self._arrivals.wake()
 
-    def _collect(self, frames: list[Frame], passing: list[Frame], most: int) -> None:
+    def _collect(self, frames: list[Frame], passing: list[Frame], most: int, *, awaited: bool) -> None:
         """Move frames into ``frames``, each of the stream whose turn it is: up to ``most``, or what waits.
+
+        ``awaited``: they came while ``frames`` had room for them.
 
         Those that a stride leaves out go into ``passing``: they take no place in the batch, and are nobody's turn.
         """
         now = monotonic()
         while len(frames) < most and (stream := Turns.next_of(self._streams, now)) is not None:
-            popped = stream.pop(now, self.max_age_seconds)
+            popped = stream.pop(now, self.max_age_seconds, awaited=awaited)
             for late, reason in popped.given_up:
                 self._on_drop(late, reason)
             passing.extend(popped.passing)

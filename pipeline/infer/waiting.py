@@ -78,13 +78,16 @@ class Waiting:
         self.terms = terms
         self._outlook.reason = _overtaken(terms)
 
-    def pop(self, now: float, max_age_seconds: float) -> Popped:
-        """Return the frame whose turn it is, and those that go before it. The queue's lock is held."""
+    def pop(self, now: float, max_age_seconds: float, *, awaited: bool = False) -> Popped:
+        """Return the frame whose turn it is, and those that go before it. The queue's lock is held.
+
+        ``awaited``: whoever takes was waiting when they came, so that none is late for the others.
+        """
         queue, terms, stride = self.queue, self.terms, self._stride
         popped = Popped()
         frame = queue.pop()
         live = queue.policy != "block"
-        sheds = live and frame is not None and self._sheds(now)
+        sheds = live and frame is not None and self._sheds(now) and not awaited
         while frame is not None:
             reason = self._too_late(frame, now, max_age_seconds if live else None)
             if reason:

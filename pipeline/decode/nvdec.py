@@ -190,8 +190,11 @@ class NvdecDecoder:
         if self._filter is None:
             held = self._begin(coded) if coded.is_keyframe else []
             return held + self._decode(packet, pts, coded)
-        if self._long_lengths and not coded.is_keyframe and (rewritten := _with_start_codes(coded)) is not None:
-            return self._decode(packet, pts, rewritten)
+        # Until a keyframe has brought parameters, the filter puts them before whatever else begins anew.
+        if self._long_lengths and self._meaning is not None and not coded.is_keyframe:
+            rewritten = _with_start_codes(coded)
+            if rewritten is not None:
+                return self._decode(packet, pts, rewritten)
         seen = replace(packet, payload=_Seen(coded.is_keyframe, coded.is_corrupt, pts))
         try:
             filtered = self._filter.filter(coded)
@@ -312,12 +315,14 @@ class NvdecDecoder:
 
 
 def _with_start_codes(coded: Any) -> _Coded | None:
-    """Return a packet as NVDEC reads it, where nothing but lengths must change; None where it is damaged.
+    """Return a packet as NVDEC reads it, where nothing but lengths must change; None where it is damaged or empty.
 
     FFmpeg's filter does that, too, and puts parameters before keyframes; but it lets Python's lock go five times, and
     where dozens of streams decode, each of them has another thread woken.
     """
     data = bytearray(coded)
+    if not data:
+        return None
     try:
         put_start_codes(data)
     except ValueError:

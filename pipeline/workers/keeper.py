@@ -198,6 +198,7 @@ class Keeper:
                         self._forward(read_detections(body))
                     else:
                         self._take(worker, notes.decode(body))
+                self._publisher.flush()
                 if not worker.failed:  # those were its last words: the end of the line may be long in coming
                     return
         except _GARBLED as error:

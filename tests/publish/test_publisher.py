@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.publish.jsonl_sink import JsonLinesSink
 from pipeline.publish.messages import DetectionsMessage, Message, StatusMessage
@@ -101,6 +103,48 @@ def test_objects_carry_their_tracks_and_carried_tracks_follow_within_the_picture
     assert (second.track_id, second.track_age_seconds, second.track_state) == (12, 1.5, "confirmed")
     assert (third.track_id, third.track_age_seconds, third.track_state) == (7, 8.25, "carried")
     assert (third.xyxy, third.class_name) == ((0.0, 10.0, 20.0, 480.0), "car")
+
+
+@settings(deadline=None)
+@given(
+    of_rows=st.lists(st.sampled_from([None, TENTATIVE, CONFIRMED]), max_size=6),
+    carried=st.integers(0, 4),
+    order=st.randoms(use_true_random=False),
+)
+def test_every_object_has_its_own_track_in_whatever_order_they_come(of_rows, carried, order) -> None:  # type: ignore[no-untyped-def]
+    """``of_rows``: the state of the track that took each detection, None where no track did."""
+    rows = [row for row, state in enumerate(of_rows) if state is not None] + [-1] * carried
+    order.shuffle(rows)
+    states = [CARRIED if row < 0 else of_rows[row] for row in rows]
+    ids = [100 + place for place in range(len(rows))]
+    tracks = Tracks(
+        xyxy=np.array([[place, 1, place + 2, 3] for place in range(len(rows))], np.float32).reshape(-1, 4),
+        scores=np.full(len(rows), 0.5, np.float32),
+        class_ids=np.array([-1 if place % 2 else 3 for place in range(len(rows))], np.int32),
+        track_ids=np.array(ids, np.int64),
+        ages_seconds=np.array(ids, np.float32) / 8,
+        states=np.array(states, np.uint8),
+        detection_index=np.array(rows, np.int32),
+    )
+    result = make_result(objects=len(of_rows))
+    objects = make_publisher().publish(result, wait_seconds=0.0, tracks=tracks).objects
+
+    expected: list[tuple[object, ...]] = []
+    for row, state in enumerate(of_rows):
+        if state is None:
+            expected.append((None, None, None))
+        elif state == TENTATIVE:
+            expected.append((None, None, "tentative"))
+        else:
+            track_id = ids[rows.index(row)]
+            expected.append((track_id, track_id / 8, "confirmed"))
+    places = [place for place, row in enumerate(rows) if row < 0]
+    expected += [(ids[place], ids[place] / 8, "carried") for place in places]
+    assert [(one.track_id, one.track_age_seconds, one.track_state) for one in objects] == expected
+    found, follow = objects[: len(of_rows)], objects[len(of_rows) :]
+    assert [one.xyxy for one in found] == [pytest.approx(box, abs=0.005) for box in result.detections.xyxy]
+    assert [one.xyxy for one in follow] == [(place, 1, place + 2, 3) for place in places]
+    assert [one.class_name for one in follow] == ["-1" if place % 2 else "3" for place in places]
 
 
 def test_every_stream_counts_its_own_messages_and_statuses_carry_the_count() -> None:

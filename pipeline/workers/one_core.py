@@ -54,7 +54,10 @@ class OneCore:
             if self._unwelcome < self._patience:
                 return
             self._patience = min(2 * self._patience, _MOST_LOOKS)
-        free = sorted(core for core, share in wanted.items() if share <= FREE_SHARE and core != self._core)
+        # From the last on: the first cores are where most systems answer devices.
+        free = sorted(
+            (core for core, share in wanted.items() if share <= FREE_SHARE and core != self._core), reverse=True
+        )
         core = free[(self._number - 1) % len(free)] if free else None
         if core != self._core:
             keep_to(self._cores if core is None else frozenset({core}))

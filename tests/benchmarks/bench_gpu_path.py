@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.samples import find_model
+from pipeline.samples import find_sample
 from tests.benchmarks import gpu_decode, gpu_engine, gpu_pipeline
 from tests.benchmarks.gpu_inputs import long_clip, yolov8_shaped
 from tests.benchmarks.gpu_table import table
@@ -39,38 +39,41 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     def clip(codec: str) -> Path:
         return long_clip(codec, folder)
 
+    def network(size: str) -> Path:
+        return find_sample("street.onnx") if size == "street" else yolov8_shaped(size, folder)
+
     def pictures_of(gpu, count):
         kept.append(gpu_decode.pictures_on(gpu, clip("h264"), count))
         return kept[-1][1]
 
     kept: list[Any] = []
     if kind == "engine":
-        return gpu_engine.engine(yolov8_shaped(which, folder), runs, BATCH, seconds, pictures_of)
+        return gpu_engine.engine(network(which), runs, BATCH, seconds, pictures_of)
     if kind == "graphs":
-        return gpu_engine.graphs(yolov8_shaped(which, folder), runs, seconds, pictures_of)
+        return gpu_engine.graphs(network(which), runs, seconds, pictures_of)
     if kind == "decode":
         return _decode(clip(which), seconds, 4 if workers == "auto" else workers)
     if kind == "pipeline":
         size, codec = which.split("-")
-        model = yolov8_shaped(size, folder)
-        return gpu_pipeline.throughput(clip(codec), model, runs, arguments.streams, workers, BATCH, seconds)
+        return gpu_pipeline.throughput(clip(codec), network(size), runs, arguments.streams, workers, BATCH, seconds)
     if kind == "latency":
         figures = gpu_pipeline.lateness(clip("h264"), yolov8_shaped("n", folder), runs, 3 * seconds)
         bare = gpu_engine.one_picture_ms(yolov8_shaped("n", folder), runs, seconds)
         return {**figures, "bare_decode_ms": _bare_milliseconds(clip("h264")), "bare_infer_ms": bare}
     if kind == "cameras":
         counts = [int(count) for count in (arguments.cameras or _RAMPS[which]).split(",")]
-        model = find_model("street.onnx") if arguments.model == "street" else yolov8_shaped("n", folder)
-        return gpu_pipeline.cameras(clip(which), model, runs, workers, BATCH, counts, seconds)
+        return gpu_pipeline.cameras(clip(which), network(arguments.model), runs, workers, BATCH, counts, seconds)
     raise SystemExit(f"there is no measurement '{name}'")
 
 
 MEASUREMENTS = {  # name -> seconds it may take
     "engine-s": 150,
     "engine-n": 120,
+    "engine-street": 120,
     "decode-h264": 60,
     "pipeline-s-h264": 180,
     "pipeline-n-h264": 150,
+    "pipeline-street-h264": 150,
     "decode-hevc": 60,
     "latency": 90,
     "cameras-h264": 200,

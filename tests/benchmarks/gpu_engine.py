@@ -160,7 +160,7 @@ def engine(model: Path, runs: Runs, batch: int, seconds: float, pictures_of) -> 
             figures["preprocess_us"] = gpu_microseconds(slot.cuda_stream, lambda: prepare.enqueue(batch))
             figures["heads_us"] = gpu_microseconds(slot.cuda_stream, lambda: read.enqueue(outputs, batch))
             size = pictures[0].planes.size
-            moved = batch * (size.width * size.height * 1.5 + 3 * 640 * 640 * slot.device_input.dtype.itemsize)
+            moved = batch * size.width * size.height * 1.5 + slot.device_input.nbytes
             figures["preprocess_bytes"], figures["bandwidth"] = moved, bandwidth(slot.gpu)
         finally:
             step.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,49 +19,14 @@ from pipeline.config.sections import StreamSection
 from pipeline.process import prepare_process
 from pipeline.workers.open import Run, open_run
 from tests.benchmarks.gpu_engine import Runs
+from tests.benchmarks.gpu_subscriber import PARTS, Subscriber
 
-_SUBSCRIBER = """
-import os, sys, threading, time, zmq
-parent = os.getppid()
-socket = zmq.Context.instance().socket(zmq.SUB)
-socket.setsockopt(zmq.RCVHWM, 0)
-socket.setsockopt(zmq.SUBSCRIBE, b"detections/")
-socket.connect(sys.argv[1])
-received = 0
-def answer():
-    for line in sys.stdin:
-        print(received, time.monotonic(), flush=True)
-threading.Thread(target=answer, daemon=True).start()
-while os.getppid() == parent:
-    if socket.poll(500):
-        socket.recv_multipart()
-        received += 1
-"""
 _START_SECONDS = 90.0
 _SETTLE_SECONDS = 25.0
 _INTERVALS = 2.0
 _CAMERAS_DEADLINE = "20ms"
 """Many cameras in several processes fill a batch slowly, and the GPU makes few pictures a second one by one."""
 _FPS = 30.0
-
-
-class Subscriber:
-    """One subscriber, in a process of its own, which counts the results that reach it."""
-
-    def __init__(self, address: str) -> None:
-        command = [sys.executable, "-c", _SUBSCRIBER, address]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def received(self) -> tuple[int, float]:
-        """Return how many there were, and the monotonic clock."""
-        print("?", file=self._process.stdin, flush=True)
-        count, at = self._process.stdout.readline().split()
-        return int(count), float(at)
-
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait()
 
 
 @contextmanager
@@ -106,7 +70,7 @@ def _cpu_seconds() -> float:
     spent = time.process_time()
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if "zmq.SUB" not in " ".join(child.cmdline()):  # the subscriber is not ours to count
+            if "gpu_subscriber" not in " ".join(child.cmdline()):  # the subscriber is not ours to count
                 times = child.cpu_times()
                 spent += times.user + times.system
     return spent
@@ -168,20 +132,28 @@ def lateness(clip: Path, model: Path, runs: Runs, seconds: float) -> dict[str, f
     """How old one camera's results are when they are published, and how much of that is decoding and inference."""
     with playing(clip, model, runs, 1, batch_size=1, live=True) as (running, _):
         time.sleep(2.0)
-        seen: list[tuple[float, float, float]] = []
+        seen: list[tuple[float, ...]] = []
         record = running.times.record
 
         def listening(inferred: Any, *, age_seconds: float, **others: Any) -> None:
-            seen.append((age_seconds, inferred.frame.decode_seconds, inferred.infer_seconds))
+            frame, wait = inferred.frame, others["wait_seconds"]
+            work = (inferred.preprocess_seconds, inferred.infer_seconds, inferred.postprocess_seconds)
+            track = others["track_seconds"] or 0.0
+            before = age_seconds - wait - frame.decode_seconds - sum(work) - track
+            seen.append((age_seconds, before, frame.decode_seconds, wait, *work, track))
             record(inferred, age_seconds=age_seconds, **others)
 
         running.times.record = listening  # type: ignore[method-assign]
         time.sleep(seconds)
-    ages, decoding, inferring = (np.array(column) * 1000 for column in zip(*seen, strict=True))
-    figures = {"frames": float(len(seen))}
-    for name, values in (("age", ages), ("decode", decoding), ("infer", inferring)):
+    rows = np.array(seen) * 1000
+    figures = {"frames": float(len(rows))}
+    for name, values in zip(PARTS, rows.T, strict=True):
         figures[f"{name}_ms_p50"], figures[f"{name}_ms_p99"] = map(float, np.percentile(values, (50, 99)))
-    return figures
+    slowest = rows[rows[:, 0] >= np.percentile(rows[:, 0], 98)]
+    return {
+        **figures,
+        **{f"{name}_ms_slowest": float(value) for name, value in zip(PARTS, slowest.mean(0), strict=True)},
+    }
 
 
 def cameras(
@@ -191,7 +163,7 @@ def cameras(
 
     Decoders are made one after another, and pictures wait meanwhile: each step has time to make up for that.
     """
-    steps: list[dict[str, float]] = []
+    steps: list[dict[str, Any]] = []
     filled = {"batch_size": batch, "batch_deadline": _CAMERAS_DEADLINE}
     with playing(clip, model, runs, counts[0], workers, live=True, **filled) as (running, subscriber):
         there = counts[0]
@@ -203,7 +175,7 @@ def cameras(
             while not _is_carried(look := _look(running, subscriber, 3.0), count) and time.monotonic() < until:
                 pass
             look = _look(running, subscriber, seconds) if _is_carried(look, count) else look
-            steps.append({"cameras": count, **look})
+            steps.append({"cameras": count, **look, "ms_p50_p95_p99": subscriber.parts_ms()})
             print(steps[-1], file=sys.stderr, flush=True)
             if not _is_carried(look, count) or running.failure is not None:
                 break

@@ -63,6 +63,12 @@ _ROWS: tuple[tuple[str, str, str, Callable[[Results], float]], ...] = (
         lambda r: r["pipeline-s-h264"]["fps"] / r["engine-s"]["fps"],
     ),
     (
+        "decode-bound (bundled detector) / decode only",
+        "0.95",
+        "0.99",
+        lambda r: r["pipeline-street-h264"]["fps"] / _decoded(r["decode-h264"]),
+    ),
+    (
         "decode-bound (n) / decode only",
         "0.95",
         "0.99",

@@ -174,7 +174,8 @@ def cameras(
             until = time.monotonic() + _SETTLE_SECONDS
             while not _is_carried(look := _look(running, subscriber, 3.0), count) and time.monotonic() < until:
                 pass
-            look = _look(running, subscriber, seconds) if _is_carried(look, count) else look
+            subscriber.parts_ms()
+            look = _look(running, subscriber, seconds)
             steps.append({"cameras": count, **look, "ms_p50_p95_p99": subscriber.parts_ms()})
             print(steps[-1], file=sys.stderr, flush=True)
             if not _is_carried(look, count) or running.failure is not None:

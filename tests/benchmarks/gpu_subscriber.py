@@ -38,7 +38,7 @@ class Subscriber:
         return int(count), at
 
     def parts_ms(self) -> dict[str, list[float]]:
-        """Return for each of ``PARTS`` its percentiles 50, 95 and 99 over the latest results, in ms."""
+        """Return for each of ``PARTS`` its percentiles 50, 95 and 99 in ms, of results since the last call."""
         found: dict[str, list[float]] = self._ask("parts")
         return found
 
@@ -64,7 +64,10 @@ def main(address: str) -> None:
 
     def answer() -> None:
         for line in sys.stdin:
-            told = [received, time.monotonic()] if line.strip() == "count" else _parts_ms(list(latest))
+            if line.strip() == "count":
+                told: list[float] | dict[str, list[float]] = [received, time.monotonic()]
+            else:
+                told = _parts_ms([latest.popleft() for _ in range(len(latest))])
             print(json.dumps(told), flush=True)
 
     threading.Thread(target=answer, daemon=True).start()

@@ -31,7 +31,11 @@ _INSTALL = (
 )
 
 _NO_MEMORY = (
-    *("out_of_memory", "out of memory", "failed to allocate", "alloc_failed", "no device memory"),
+    "out_of_memory",
+    "out of memory",
+    "failed to allocate",
+    "alloc_failed",
+    "no device memory",
     "resource allocation failed",
 )
 """What ONNX Runtime, CUDA and cuDNN say where memory runs out."""

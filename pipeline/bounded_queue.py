@@ -28,7 +28,7 @@ class Arrivals:
         self._changed.wait(timeout_seconds)
 
     def came(self, *, pressed: bool) -> None:
-        """One item came; ``pressed``: its queue has little room for more."""
+        """One item came; ``pressed``: its queue should not wait for more."""
         self._missing -= 1
         if pressed or self._missing <= 0:
             self._changed.notify()
@@ -91,9 +91,10 @@ class BoundedQueue(Generic[Item]):
             while len(self.items) >= self.capacity:
                 evicted.append(self.items.popleft())
             self.items.append(item)
-            # A queue that drops has to ride out a burst until whoever is woken comes: half of it is kept for that.
-            room = self.capacity if self.policy == "block" else self.capacity / 2
-            self._arrivals.came(pressed=len(self.items) >= room)
+            # In a queue that drops a second item is the beginning of a burst: the rest of it has to last until whoever
+            # is woken comes.
+            many = self.capacity if self.policy == "block" else min(2, self.capacity)
+            self._arrivals.came(pressed=len(self.items) >= many)
             return evicted
 
     def take(self, timeout_seconds: float | None = None) -> Item | None:

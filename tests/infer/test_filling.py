@@ -74,7 +74,7 @@ def test_frames_stay_in_their_queues_until_they_fill_the_batch() -> None:
     slot.join()
 
 
-@pytest.mark.parametrize(("policy", "enough"), [("drop_oldest", 4), ("block", 8)])
+@pytest.mark.parametrize(("policy", "enough"), [("drop_oldest", 2), ("block", 8)])
 def test_a_queue_with_little_room_is_emptied_at_once_and_a_closed_one_ends_the_batch(policy, enough) -> None:  # type: ignore[no-untyped-def]
     batcher = batcher_of(32)
     queue = batcher.add_stream(8, policy)

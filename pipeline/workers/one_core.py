@@ -7,6 +7,8 @@ threads a frame, on one core to 3, at 1.6 times the frames a second (tests/bench
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from pathlib import Path
 
 from engines.cores import all_cores, keep_to
@@ -26,6 +28,8 @@ _IDLE = slice(3, 5)
 """Columns of a core's line: idle, and waiting for a disk."""
 _TOLD = slice(0, 8)
 """Columns that add up to all its time."""
+
+_log = logging.getLogger("onpace.workers")
 
 
 class OneCore:
@@ -60,7 +64,11 @@ class OneCore:
         )
         core = free[(self._number - 1) % len(free)] if free else None
         if core != self._core:
-            keep_to(self._cores if core is None else frozenset({core}))
+            try:
+                keep_to(self._cores if core is None else frozenset({core}))
+            except OSError as error:  # some containers may not choose
+                _log.info("worker %d cannot keep to one core: %s", self._number, error.strerror)
+                core, self._cores = None, frozenset()
         self._core, self._unwelcome = core, 0
 
     def _wanted(self) -> dict[int, float]:
@@ -78,7 +86,10 @@ class OneCore:
     def _times(self) -> tuple[float, float, dict[int, float]]:
         """Return the monotonic clock, this process's processor time, and that of each core, in seconds."""
         cores: dict[int, float] = {}
-        for line in self._stat.read_text().splitlines():
+        told_of_all = ""
+        with suppress(OSError):
+            told_of_all = self._stat.read_text()
+        for line in told_of_all.splitlines():
             name, *columns = line.split()
             if name.startswith("cpu") and name != "cpu" and (core := int(name[3:])) in self._cores:
                 told = [int(column) for column in columns]

@@ -132,6 +132,24 @@ def test_threads_begin_where_the_worker_is_and_move_with_it_unless_they_roam(mac
     roaming.join()
 
 
+def test_where_the_system_does_not_tell_or_does_not_let_it_choose_a_worker_may_be_anywhere(machine, tmp_path):
+    blind = OneCore(1, tmp_path / "nothing")
+    machine()
+    blind.look()
+    assert blind.core is None
+
+    elsewhere = OneCore(1, machine.path)
+    elsewhere._cores = frozenset({*HERE, 4095})  # a core that is said to be there, and is not
+    lines = machine.path.read_text().splitlines()
+    machine.path.write_text("\n".join([*lines, "cpu4095 0 0 0 0 0 0 0 0 0 0"]))
+    elsewhere._before = elsewhere._times()
+    elsewhere._before = (elsewhere._before[0] - 1.0, *elsewhere._before[1:])
+    for _ in range(3):
+        elsewhere.look()
+    assert elsewhere.core is None
+    assert os.sched_getaffinity(0) == set(HERE)
+
+
 def test_the_real_proc_stat_is_understood():
     worker = OneCore(1)
     until = time.monotonic() + 0.3

@@ -11,13 +11,17 @@ import onnx
 from engines.errors import DeviceMemoryError, ModelError, PlanBuildError, RunError, RuntimeMissingError
 from engines.model_spec import ModelSpec
 from engines.precision.layers import find_layers
+from engines.precision.prepare import QUANTISED_OPS
 from engines.shape_profile import ShapeProfile, batch_that_fits
 from engines.trt.library import TrtLibrary
 from engines.trt.options import BuildOptions
 from engines.trt.progress import Progress, make_monitor
 
 _OWN_KERNELS = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
-_HELD_LAYERS = ("ELEMENTWISE", "ACTIVATION", "SOFTMAX", "UNARY", "MATRIX_MULTIPLY", "CONVOLUTION", "REDUCE")
+_HELD_LAYERS = (
+    *("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "ACTIVATION", "ELEMENTWISE", "UNARY", "SOFTMAX", "REDUCE"),
+    *("POOLING", "RESIZE", "CONCATENATION"),
+)
 _NO_KERNEL = re.compile(r"could not find any implementation|no implementation", re.IGNORECASE)
 _ASKED_AND_THERE = re.compile(r"request(?:ed)?:?\s*(\d+)\s*MB\W+Available:?\s*(\d+)\s*MB", re.IGNORECASE)
 _NO_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|memory allocation|within workspace limit", re.IGNORECASE)
@@ -125,25 +129,35 @@ def _filled(stated: tuple[int, ...], batch: int, spec: ModelSpec) -> tuple[int, 
 def allow_precisions(library: TrtLibrary, network: Any, config: Any, model: Path) -> None:
     """Allow the precisions that the file uses, where types in the file do not suffice (TensorRT 8.6).
 
-    There the types of the file are only a start, from which the builder may go down to anything that is allowed. So
-    that the head's arithmetic stays as it is, its layers are held in float32.
+    There the types of the file are only a start, from which the builder may take whatever is allowed, float32 always
+    included. So layers are held in what the file says: half precision where it is half, and the head's arithmetic in
+    float32. Around eight bits only the head is held: other layers may yet become eight bits as well.
     """
     trt = library.trt
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    quantised = any(layer.type in (trt.LayerType.QUANTIZE, trt.LayerType.DEQUANTIZE) for layer in layers)
-    outputs = [layer.get_output(0) for layer in layers if layer.num_outputs]
+    graph = onnx.shape_inference.infer_shapes(onnx.load(str(model))).graph
+    quantised = any(node.op_type in QUANTISED_OPS for node in graph.node)
+    halves = nodes_in_half(graph)
     if quantised:
         config.set_flag(trt.BuilderFlag.INT8)
-    elif all(tensor.dtype != trt.DataType.HALF for tensor in outputs):
+    elif not halves:
         return
     config.set_flag(trt.BuilderFlag.FP16)  # with int8 too: for the layers that it leaves out
     config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
-    tail = find_layers(onnx.load(str(model)).graph).tail
-    held = {getattr(trt.LayerType, name) for name in _HELD_LAYERS}
-    for layer in layers:  # they are called as their nodes are
-        if layer.name in tail and layer.type in held and layer.get_output(0).dtype == trt.DataType.FLOAT:
-            layer.precision = trt.DataType.FLOAT
-            layer.set_output_type(0, trt.DataType.FLOAT)
+    held = dict.fromkeys(find_layers(graph).tail, trt.DataType.FLOAT)
+    held.update(dict.fromkeys(() if quantised else halves, trt.DataType.HALF))
+    kinds = {getattr(trt.LayerType, name) for name in _HELD_LAYERS}
+    for layer in (network.get_layer(index) for index in range(network.num_layers)):
+        kind = held.get(layer.name)  # they are called as their nodes are
+        if kind is not None and layer.type in kinds and layer.get_output(0).dtype in (kind, trt.DataType.FLOAT):
+            layer.precision = kind
+            layer.set_output_type(0, kind)
+
+
+def nodes_in_half(graph: Any) -> frozenset[str]:
+    """Return the names of the nodes whose first output is float16. Shapes must be inferred."""
+    values = [*graph.value_info, *graph.output]
+    half = {value.name for value in values if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}
+    return frozenset(node.name for node in graph.node if node.output[0] in half)
 
 
 def _unsupported(library: TrtLibrary, spec: ModelSpec, parser: Any) -> ModelError:

@@ -17,11 +17,12 @@ from engines.plan_building import PlanBuilder
 from engines.precision.typed_model import Calibration, typed_model
 from engines.runtime import PlanOptions, RuntimeOptions
 from engines.shape_profile import ShapeProfile
-from engines.trt.builder import build_plan, looks_like_no_memory, memory_told, smaller_batch
+from engines.trt.builder import allow_precisions, build_plan, looks_like_no_memory, memory_told, smaller_batch
 from engines.trt.engine import TrtEngine
 from engines.trt.library import load_library
 from engines.trt.options import BuildOptions
 from engines.trt.progress import Progress
+from pipeline.samples import find_sample
 from tests.helpers.conv_onnx import conv_detector
 from tests.helpers.tiny_onnx import colour_detector, do_nothing_detector, working_detector
 
@@ -157,3 +158,46 @@ def test_eight_bit_floats_say_the_same_as_the_model(tmp_path):
     wrong = np.abs(found["fp8"] - found["fp32"])
     assert 0 < wrong[:, :4].mean() < 0.05 * found["fp32"][:, :4].std() + 0.5
     assert wrong[:, 4:].mean() < 0.05
+
+
+class Held:
+    """A layer as TensorRT's parser made it, that notes what it is held in."""
+
+    def __init__(self, layer):
+        self.name, self.type, self.get_output = layer.name, layer.type, layer.get_output
+        self.precision = None
+        self.outputs = []
+
+    def set_output_type(self, index, kind):
+        self.outputs.append((index, kind))
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags", "half"),
+    [("fp32", [], 0), ("fp16", ["fp16", "prefer"], 66), ("int8", ["int8", "fp16", "prefer"], 0)],
+)
+def test_library_without_types_in_the_file_is_held_to_them(tmp_path, rtx, precision, flags, half):
+    """TensorRT 8.6 is weakly typed: what it is told beside the file. Layers and their names are of the real parser."""
+    model = find_sample("street.onnx")
+    spec = read_model_spec(model)
+    frames = Calibration([np.random.default_rng(0).random((1, 3, 224, 384), np.float32)], "noise")
+    typed = typed_model(model, spec, precision, frames, tmp_path / "typed.onnx").path
+    trt = rtx.trt
+    network = trt.Builder(rtx.logger).create_network(rtx.creation_flags())
+    assert trt.OnnxParser(network, rtx.logger).parse_from_file(str(typed))
+    layers = [Held(network.get_layer(index)) for index in range(network.num_layers)]
+    kept = SimpleNamespace(num_layers=len(layers), get_layer=layers.__getitem__)
+    weak = SimpleNamespace(
+        LayerType=trt.LayerType,
+        DataType=trt.DataType,
+        BuilderFlag=SimpleNamespace(FP16="fp16", INT8="int8", PREFER_PRECISION_CONSTRAINTS="prefer"),
+    )
+    told = []
+    allow_precisions(replace(rtx, trt=weak), kept, SimpleNamespace(set_flag=told.append), typed)
+    assert told == flags
+    convolutions = [layer for layer in layers if layer.type == trt.LayerType.CONVOLUTION]
+    assert [layer.precision for layer in convolutions].count(trt.DataType.HALF) == half
+    head = [layer for layer in layers if layer.type in (trt.LayerType.SOFTMAX, trt.LayerType.REDUCE)]
+    assert head
+    assert {layer.precision for layer in head} == {trt.DataType.FLOAT if flags else None}
+    assert all(layer.outputs == ([] if layer.precision is None else [(0, layer.precision)]) for layer in layers)

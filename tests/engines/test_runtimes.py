@@ -11,9 +11,12 @@ import pytest
 from engines.buffers import PinnedBuffer
 from engines.errors import ModelError, RunError, RuntimeMissingError
 from engines.inspect_model import read_model_spec
+from engines.plan_building import PlanBuilder
 from engines.runtime import RUNTIMES, DeviceSlot, PlanOptions, RuntimeOptions, open_runtime
+from engines.trt.engine import TrtEngine
 from engines.trt.options import BuildOptions
 from tests.helpers.tiny_onnx import PlantedBox, colour_detector, do_nothing_detector, planted_detector
+from tests.helpers.yolo_onnx import yolo_detector
 
 BOX = PlantedBox((30, 40, 90, 100), 5, 0.75)
 PREFER = ("auto", "latency", "throughput")
@@ -188,3 +191,15 @@ except RuntimeMissingError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert 'pip install "onnxruntime"' in done.stdout
+
+
+@pytest.mark.runtime("tensorrt")
+def test_half_precision_works_in_about_half_the_memory(tmp_path, quick_plans):
+    """It would not, where the library ran layers in float32 whatever the file says."""
+    model = yolo_detector(tmp_path / "m.onnx", width=0.25, size=(320, 320))
+    needed = {}
+    for precision in ("fp32", "fp16"):
+        options = RuntimeOptions(precision=precision, max_batch=8, plans=quick_plans)
+        builder = PlanBuilder.open(model, read_model_spec(model), options, to_run=True)
+        needed[precision] = TrtEngine(builder.library, builder.find_or_build().read(), precision).context_bytes
+    assert needed["fp16"] < 0.7 * needed["fp32"]

@@ -62,7 +62,8 @@ class OneCore:
         free = sorted(
             (core for core, share in wanted.items() if share <= FREE_SHARE and core != self._core), reverse=True
         )
-        core = free[(self._number - 1) % len(free)] if free else None
+        quiet = [core for core in free if wanted[core] <= LEFT_ALONE_SHARE] or free  # not to where another worker is
+        core = quiet[(self._number - 1) % len(quiet)] if quiet else None
         if core != self._core:
             try:
                 keep_to(self._cores if core is None else frozenset({core}))

@@ -74,6 +74,17 @@ def test_a_busy_core_is_not_chosen(machine):
     assert worker.core == HERE[1]
 
 
+def test_a_core_that_another_worker_has_is_chosen_only_where_there_is_no_quieter_one(machine):
+    first = OneCore(1, machine.path)
+    machine(c0=0.5)
+    first.look()
+    assert first.core == HERE[1]
+    second = OneCore(1, machine.path)
+    machine(**{f"c{place}": 0.5 for place in range(len(HERE))})
+    second.look()
+    assert second.core == HERE[0]
+
+
 def test_its_own_work_does_not_drive_a_worker_away_but_that_of_others_does(machine):
     worker = OneCore(1, machine.path)
     machine()

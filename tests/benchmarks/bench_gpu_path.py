@@ -69,10 +69,12 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 MEASUREMENTS = {  # name -> seconds it may take
     "engine-s": 150,
     "engine-n": 120,
+    "engine-m": 300,
     "engine-street": 120,
     "decode-h264": 60,
     "pipeline-s-h264": 180,
     "pipeline-n-h264": 150,
+    "pipeline-m-h264": 180,
     "pipeline-street-h264": 150,
     "decode-hevc": 60,
     "latency": 90,

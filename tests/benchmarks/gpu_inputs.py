@@ -20,7 +20,11 @@ WIDTH, HEIGHT, FPS = 1920, 1080, 30
 CLIP_FRAMES = 240
 _BITS_A_SECOND = 4_000_000
 _ENCODERS = {"h264": ("libx264", {"preset": "veryfast", "bf": "0"}), "hevc": ("libx265", {"preset": "ultrafast"})}
-_WIDTHS = {"n": 0.25, "s": 0.5}
+_SHAPES: dict[str, dict[str, float]] = {
+    "n": {"width": 0.25, "depth": 0.33},
+    "s": {"width": 0.5, "depth": 0.33},
+    "m": {"width": 0.75, "depth": 0.67, "widest": 768},
+}
 _PLANTED = 12
 
 
@@ -70,6 +74,6 @@ def _repeat(short: Path, long: Path, repeats: int) -> None:
 
 
 def yolov8_shaped(size: str, folder: Path) -> Path:
-    """Write a network of YOLOv8's shape, "n" or "s", 640x640, any batch, float32; return its path."""
+    """Write a network of YOLOv8's shape, "n", "s" or "m", 640x640, any batch, float32; return its path."""
     path = folder / f"yolov8{size}-relu.onnx"
-    return path if path.is_file() else yolo_detector(path, width=_WIDTHS[size], planted=_PLANTED)
+    return path if path.is_file() else yolo_detector(path, planted=_PLANTED, **_SHAPES[size])

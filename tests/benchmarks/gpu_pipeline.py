@@ -23,6 +23,7 @@ from tests.benchmarks.gpu_subscriber import PARTS, Subscriber
 
 _START_SECONDS = 90.0
 _SETTLE_SECONDS = 25.0
+_GROWS = 1.02
 _INTERVALS = 2.0
 _CAMERAS_DEADLINE = "20ms"
 """Many cameras in several processes fill a batch slowly, and the GPU makes few pictures a second one by one."""
@@ -84,12 +85,19 @@ def _rate(subscriber: Subscriber, seconds: float) -> tuple[float, float]:
     return (after - before) / (ended - begun), 1000 * spent / max(1, after - before)
 
 
+def _settle(subscriber: Subscriber) -> None:
+    """Wait until the rate grows no more: workers find their cores first, and decoders are made one by one."""
+    before, until = 0.0, time.monotonic() + _SETTLE_SECONDS
+    while (now := _rate(subscriber, 1.0)[0]) > _GROWS * before and time.monotonic() < until:
+        before = now
+
+
 def throughput(
     clip: Path, model: Path, runs: Runs, streams: int, workers: int | str, batch: int, seconds: float
 ) -> dict[str, Any]:
     """Frames a second of files, with and without a second busy Python thread, in turns."""
     with playing(clip, model, runs, streams, workers, batch_size=batch) as (running, subscriber):
-        time.sleep(2.0)
+        _settle(subscriber)
         quiet, busy, cpu = [], [], []
         for _ in range(2):
             fps, spent = _rate(subscriber, seconds)

@@ -29,13 +29,16 @@ def yolo_detector(
     size: tuple[int, int] = (640, 640),
     silu: bool = False,
     planted: int = 0,
+    widest: int = 1024,
 ) -> Path:
     """Write the detector to ``path``; ``width`` and ``depth`` 0.25 and 0.33 are n, 0.5 and 0.33 are s.
+
+    0.75 and 0.67 are m, whose ``widest`` layer (before ``width``) is 768.
 
     ``planted``: cells of the coarser grids that are an object in every picture, while no other is.
     """
     graph = _Graph(size, silu, planted)
-    channels = [round(width * count) for count in (64, 128, 256, 512, min(1024, 1024))]
+    channels = [round(width * count) for count in (64, 128, 256, 512, widest)]
     repeats = [max(1, round(depth * count)) for count in (3, 6, 6, 3)]
     tensor, levels = graph.conv("images", 3, channels[0], stride=2), []
     for number, count in enumerate(repeats):

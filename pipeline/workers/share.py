@@ -9,10 +9,11 @@ from engines.device import find_gpus
 from engines.errors import RuntimeMissingError
 from pipeline.config.sections import Config, StreamSection
 
-STREAMS_A_WORKER = 24
-"""On a GPU. Python's lock bounds one process at 2,000 to 3,000 frames a second: 24 cameras leave it a third busy."""
+STREAMS_A_WORKER = 12
+"""On a GPU. A worker has one core; twelve cameras of 30 pictures a second took 0.6 of one (H100, docs/benchmarks.md)."""
 
-_CORES_A_WORKER = 2
+_SHARE_OF_CORES = 0.75
+"""The parent, CUDA and whoever else is there need some, too."""
 _USUAL_FPS = 30.0
 _SELDOM_SECONDS = 3600.0
 
@@ -67,8 +68,12 @@ def _count_for(config: Config) -> int:
     """On a CPU the model's runs are what takes time, and those leave Python's lock alone: one process does."""
     if config.infer.runtime == "cpu" or not _has_gpu():
         return 1
-    wanted = -(-len(config.streams) // STREAMS_A_WORKER)
-    return max(1, min(wanted, usable_cores() // _CORES_A_WORKER))
+    return workers_for(len(config.streams), usable_cores())
+
+
+def workers_for(streams: int, cores: int) -> int:
+    """Return how many workers keep up with that many cameras on a GPU, as far as there are cores."""
+    return max(1, min(-(-streams // STREAMS_A_WORKER), int(cores * _SHARE_OF_CORES)))
 
 
 def _has_gpu() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from pipeline.plan import plan_stream
 from pipeline.publish.sink import Encoded
 from pipeline.samples import find_sample
 from pipeline.workers.account import Account
-from pipeline.workers.share import assign
+from pipeline.workers.share import assign, workers_for
 from pipeline.workers.wire import DETECTIONS, Frames, detections_frame, read_detections
 
 CONFIG = config_from_mapping(
@@ -117,3 +118,11 @@ def test_what_is_written_in_pieces_is_read_whole(messages, cuts):
         body for begin, end in pairwise(places) for kind, body in frames.feed(data[begin:end]) if kind == DETECTIONS
     ]
     assert [read_detections(body) for body in read] == messages
+
+
+@pytest.mark.parametrize(
+    ("streams", "cores", "workers"),
+    [(0, 16, 1), (1, 16, 1), (12, 16, 1), (13, 16, 2), (140, 16, 12), (140, 4, 3), (28, 2, 1), (28, 1, 1)],
+)
+def test_workers_are_as_many_as_the_streams_need_and_the_cores_allow(streams, cores, workers):
+    assert workers_for(streams, cores) == workers

@@ -10,7 +10,7 @@ from engines.errors import RuntimeMissingError
 from pipeline.config.sections import Config, StreamSection
 
 STREAMS_A_WORKER = 12
-"""On a GPU. A worker has one core; twelve cameras of 30 pictures a second took 0.6 of one (H100, docs/benchmarks.md)."""
+"""On a GPU. A worker has one core; twelve cameras of 30 pictures a second took 0.6 of one beside an H100."""
 
 _SHARE_OF_CORES = 0.75
 """The parent, CUDA and whoever else is there need some, too."""

@@ -101,7 +101,11 @@ class Capture:
         try:
             last_picture_at = monotonic()
             while not self._stopping.is_set():
-                packet = self._source.read()
+                try:
+                    packet = self._source.read()
+                except SourceError:
+                    self._emit(self._decoder.drain(), 0.0)  # what came before it failed
+                    raise
                 if packet is None:
                     self._emit(self._decoder.drain(), 0.0)
                     return

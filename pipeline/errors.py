@@ -73,6 +73,13 @@ class SourceError(OnpaceError):
         self.cause = cause
 
 
+class CutOffError(SourceError):
+    """A file ends before all of what it says it holds; what there is was read."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, cause=Cause.CORRUPT)
+
+
 class StageError(OnpaceError):
     """A stage failed while running."""
 

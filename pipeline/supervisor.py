@@ -16,7 +16,7 @@ from pipeline.clock import monotonic
 from pipeline.decode.decoder import Decoder, open_decoder
 from pipeline.decode.gpu_first import GpuFirst
 from pipeline.decode.nvdec import Nvdec
-from pipeline.errors import Cause, SourceError
+from pipeline.errors import Cause, CutOffError, SourceError
 from pipeline.frame import Frame, StreamInfo
 from pipeline.infer.outlook import Outlook
 from pipeline.keep_trying import KeepTrying
@@ -194,7 +194,13 @@ class StreamSupervisor(StageThread):
 
         capture = Capture(self._context, self.history.epoch, info, source, decoder, first_picture)
         try:
-            capture.play()
+            try:
+                capture.play()
+            except CutOffError as error:
+                if not self.plan.loop:
+                    raise
+                if self._plays == 1:
+                    self._log.warning("%s It is repeated all the same.", error)
             if self.plan.loop and not capture.pictures and not self._stopping.is_set():
                 raise SourceError("there is no picture in it, and so nothing to repeat", cause=Cause.CORRUPT)
         finally:

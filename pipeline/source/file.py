@@ -10,7 +10,7 @@ from typing import Any
 import av
 import av.error
 
-from pipeline.errors import Cause, SourceError
+from pipeline.errors import Cause, CutOffError, SourceError
 from pipeline.frame import Packet, StreamInfo
 from pipeline.source.address import Address
 from pipeline.source.av_errors import cause_of, reason
@@ -44,6 +44,8 @@ class FileSource:
         self._stopping = stopping
         self._container: Any = None
         self._packets: Iterator[Any] | None = None
+        self._stated = 0
+        self._taken = 0
         self._seconds_per_tick = 0.0
         self._pace: Pace | None = None
 
@@ -67,6 +69,7 @@ class FileSource:
         try:
             for coded in self._packets:
                 if coded.size:
+                    self._taken += 1
                     return self._packet(coded)
                 # Empty packets are PyAV's own end mark.
         except av.error.FFmpegError as error:
@@ -75,7 +78,12 @@ class FileSource:
                 cause=Cause.CORRUPT if isinstance(error, av.error.InvalidDataError) else cause_of(error),
             )
         else:
-            return None
+            if self._taken >= self._stated:
+                return None
+            failure = CutOffError(
+                f"{self._address.redacted}: it ends after {self._taken} of {self._stated} pictures: it is cut off, as "
+                "by a copy that did not end. What there is was taken."
+            )
         raise failure
 
     def close(self) -> None:
@@ -103,6 +111,7 @@ class FileSource:
         info = describe(stream, live=self._options.realtime)
         self._seconds_per_tick = float(stream.time_base)
         self._packets = iter(self._container.demux(stream))
+        self._taken, self._stated = 0, _pictures_stated(self._container, stream)
         self._pace = Pace(info.declared_fps, self._stopping) if self._options.realtime else None
         return info
 
@@ -130,3 +139,8 @@ class FileSource:
             "Allowed: video containers and raw streams (mp4, mkv, avi, ts, h264, ...); no playlists.",
             cause=Cause.UNSUPPORTED,
         )
+
+
+def _pictures_stated(container: Any, stream: Any) -> int:
+    """Return how many pictures the file says it has; 0 where such files say nothing that holds."""
+    return int(stream.frames) if "mp4" in container.format.name.split(",") else 0

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from pipeline.decode.decoder import open_decoder
-from pipeline.errors import Cause, SourceError
+from pipeline.errors import Cause, CutOffError, SourceError
 from pipeline.source.pace import Pace
+from tests.helpers.cut_movie import PICTURES, cut_movie
 from tests.helpers.test_data import test_data
 from tests.source.playing import opened, play
 
@@ -178,6 +179,14 @@ def test_a_truncated_file_gives_what_is_left_and_ends(tmp_path, share):
     seen = play(path, keep=outline)
     assert 0 < len(seen.pictures) < 89
     assert seen.error is None or seen.error.cause is Cause.CORRUPT
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_a_movie_that_is_cut_off_says_after_how_many_pictures(tmp_path, share):
+    seen = play(cut_movie(tmp_path / "cut.mp4", share), keep=outline)
+    assert isinstance(seen.error, CutOffError)
+    assert f"it ends after {len(seen.packets)} of {PICTURES} pictures" in str(seen.error)
+    assert len(seen.packets) < PICTURES
 
 
 def test_a_file_deleted_while_it_is_read_plays_on(tmp_path):

@@ -110,8 +110,9 @@ def test_a_camera_that_is_killed_comes_back_and_the_others_do_not_notice(tmp_pat
     assert all(balanced(stream) for stream in streams.values())
     others = run.messages("detections", "bystander")
     assert len(others) > before
-    indices = [message["frame_index"] for message in others]
-    assert indices == list(range(len(indices))), f"the bystander lost frames: {streams}"
+    # From before the kill on: at a stream's start pictures come in a burst, of which it may drop the oldest.
+    indices = [message["frame_index"] for message in others][before - 1 :]
+    assert indices == list(range(indices[0], indices[0] + len(indices))), f"the bystander lost frames: {streams}"
     assert {message["epoch"] for message in others} == {1}
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_CORES = Path("/sys/devices/system/cpu")
 
 _all_cores: frozenset[int] | None = None
 """Of a process that keeps to one of them."""
@@ -30,6 +32,34 @@ def usable_cores(cgroup: Path = _CGROUP) -> int:
 def all_cores() -> frozenset[int]:
     """Return the numbers of the cores that this process may use. Raises AttributeError outside Linux."""
     return _all_cores or frozenset(os.sched_getaffinity(0))
+
+
+def best_first(cores: Iterable[int], system: Path = _CORES) -> list[int]:
+    """Return ``cores`` as work is best shared out to them: one thread of every core first, the fastest before others.
+
+    Two threads of one core share its arithmetic. Among equals the last comes first: the first cores are where most
+    systems answer devices. ``system`` is where Linux tells; what it does not tell makes no difference.
+    """
+    latest = sorted(cores, reverse=True)
+    alike = {core: sorted(_siblings(core, system) & set(latest), reverse=True) for core in latest}
+    return sorted(latest, key=lambda core: (alike[core].index(core), -_megahertz(core, system), -core))
+
+
+def _siblings(core: int, system: Path) -> set[int]:
+    """Return the threads of the physical core that ``core`` is one of, itself included."""
+    found = {core}
+    with suppress(OSError, ValueError):
+        for part in (system / f"cpu{core}" / "topology" / "thread_siblings_list").read_text().strip().split(","):
+            first, _, last = part.partition("-")
+            found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
+def _megahertz(core: int, system: Path) -> int:
+    """Return how fast a core may become; 0 where the system does not tell."""
+    with suppress(OSError, ValueError):
+        return int((system / f"cpu{core}" / "cpufreq" / "cpuinfo_max_freq").read_text()) // 1000
+    return 0
 
 
 def keep_to(cores: frozenset[int]) -> None:

@@ -11,7 +11,7 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
-from engines.cores import all_cores, keep_to
+from engines.cores import all_cores, best_first, keep_to
 from pipeline.clock import monotonic
 from pipeline.workers.figures import cpu_seconds
 
@@ -36,10 +36,11 @@ class OneCore:
     """Chooses a core, and another when it is wanted. Not thread-safe."""
 
     def __init__(self, number: int, stat: Path = _STAT) -> None:
-        """``number`` of the worker, from 1: each chooses another of the cores that are free. ``stat``: /proc/stat."""
+        """``number`` of the worker, from 1: each has another core that it prefers. ``stat``: /proc/stat."""
         self._number = number
         self._stat = stat
         self._cores = all_cores()
+        self._order = best_first(self._cores)
         self._core: int | None = None
         self._unwelcome = 0
         self._patience = _FEWEST_LOOKS
@@ -58,12 +59,11 @@ class OneCore:
             if self._unwelcome < self._patience:
                 return
             self._patience = min(2 * self._patience, _MOST_LOOKS)
-        # From the last on: the first cores are where most systems answer devices.
-        free = sorted(
-            (core for core, share in wanted.items() if share <= FREE_SHARE and core != self._core), reverse=True
-        )
+        free = [core for core in self._order if core != self._core and wanted.get(core, 1.0) <= FREE_SHARE]
         quiet = [core for core in free if wanted[core] <= LEFT_ALONE_SHARE] or free  # not to where another worker is
-        core = quiet[(self._number - 1) % len(quiet)] if quiet else None
+        place = self._number - 1
+        own = self._order[place % len(self._order)] if self._order else None
+        core = own if own in quiet else quiet[place % len(quiet)] if quiet else None
         if core != self._core:
             try:
                 keep_to(self._cores if core is None else frozenset({core}))

@@ -164,7 +164,9 @@ def _machine(runtime: str) -> str:
     from engines.device import find_gpus
 
     gpu = "no GPU" if runtime == "cpu" else find_gpus()[0].name
-    return f"{gpu}, {os.cpu_count()} cores, Python {platform.python_version()}, runtime {runtime}"
+    threads = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list")
+    cores = f"{os.cpu_count()} threads of {len({path.read_text() for path in threads})} cores"
+    return f"{gpu}, {cores}, Python {platform.python_version()}, runtime {runtime}"
 
 
 if __name__ == "__main__":

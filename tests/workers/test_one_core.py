@@ -7,7 +7,7 @@ import time
 import pytest
 
 from engines import cores
-from engines.cores import all_cores, keep_to, roam, usable_cores
+from engines.cores import all_cores, best_first, keep_to, roam, usable_cores
 from pipeline.workers import one_core
 from pipeline.workers.one_core import OneCore
 
@@ -113,6 +113,37 @@ def test_where_every_core_is_wanted_a_worker_may_be_anywhere(machine):
     assert os.sched_getaffinity(0) == set(HERE)
 
 
+def system_of(folder, siblings, megahertz):
+    """Write what Linux tells of cores: the threads of each one's physical core, and how fast it may become."""
+    for core, threads in siblings.items():
+        topology = folder / f"cpu{core}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(f"{threads}\n")
+    for core, speed in megahertz.items():
+        (folder / f"cpu{core}" / "cpufreq").mkdir()
+        (folder / f"cpu{core}" / "cpufreq" / "cpuinfo_max_freq").write_text(f"{1000 * speed}\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("siblings", "megahertz", "order"),
+    [
+        pytest.param({}, {}, [3, 2, 1, 0], id="nothing is told"),
+        pytest.param({0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}, {}, [3, 2, 1, 0], id="second threads come last"),
+        pytest.param({0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}, {}, [3, 1, 2, 0], id="neighbours share a core"),
+        pytest.param(
+            {0: "0-1", 1: "0-1", 2: "2", 3: "3"},
+            {0: 5000, 1: 5000, 2: 3800, 3: 3800},
+            [1, 3, 2, 0],
+            id="one fast core of two threads, two slow ones",
+        ),
+        pytest.param({0: "0,8", 1: "1,9", 2: "?", 3: "3,11"}, {}, [3, 2, 1, 0], id="threads that are not ours"),
+    ],
+)
+def test_work_goes_to_cores_of_its_own_first_and_to_the_fastest(tmp_path, siblings, megahertz, order):
+    assert best_first(range(4), system_of(tmp_path, siblings, megahertz)) == order
+
+
 def test_threads_begin_where_the_worker_is_and_move_with_it_unless_they_roam(machine):
     done, seen = threading.Event(), {}
 
@@ -151,6 +182,7 @@ def test_where_the_system_does_not_tell_or_does_not_let_it_choose_a_worker_may_b
 
     elsewhere = OneCore(1, machine.path)
     elsewhere._cores = frozenset({*HERE, 4095})  # a core that is said to be there, and is not
+    elsewhere._order = best_first(elsewhere._cores)
     lines = machine.path.read_text().splitlines()
     machine.path.write_text("\n".join([*lines, "cpu4095 0 0 0 0 0 0 0 0 0 0"]))
     elsewhere._before = elsewhere._times()

@@ -1,7 +1,8 @@
 """Writes who did what when to a file in Chrome's trace event format, which Perfetto and chrome://tracing open.
 
 The threads that work only append to a list; a thread of the timeline's own turns what is there into text, ten times a
-second. The file is an array of events, written as they come, so that a file that was cut short opens, too. Format:
+second. The file is an array of events, written as they come, so that a file that was cut short opens, too. Workers
+append whole lines to their parent's file; the monotonic clock is the same in all processes of a machine. Format:
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 """
 
@@ -14,8 +15,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, TextIO
+from typing import BinaryIO, Literal, NamedTuple
 
 from pipeline.clock import monotonic
 from pipeline.errors import ConfigError
@@ -30,8 +33,21 @@ _MOST_WAITING = 200_000
 _MOST_BYTES = 256 << 20
 """Larger files take a browser minutes."""
 _NAMED_FRAMES = 64
+_HIGHEST_PROCESS_BIT = 22
+"""Linux numbers processes below 2 ** 22. What stands together is a process to whoever opens the file."""
 
 _log = logging.getLogger("onpace.timeline")
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A timeline that another process began; it ends it, too."""
+
+    file: Path
+    at: float
+    """Monotonic seconds when it began."""
+    seconds: float
+    """How much of the run it holds."""
 
 
 class Timeline:
@@ -43,17 +59,42 @@ class Timeline:
 
     def __init__(self, file: Path, seconds: float = 60.0) -> None:
         """Begin the file. Raises ConfigError where it cannot be written."""
-        self._path = file
         try:
-            self._file: TextIO | None = file.open("w", encoding="utf-8")
-            self._file.write("[\n")
+            file.open("w").close()
+            self._open(Begun(file, monotonic(), seconds), "onpace")
         except OSError as error:
             raise ConfigError(f"--trace {file}: cannot be written: {error.strerror}. Name another file.") from error
-        self._begun = monotonic()
-        self._ends = self._begun + seconds
-        self._seconds = seconds
-        self._written = 2
+        with suppress(OSError):  # of a disk that is full the next lines tell
+            self._append("[\n")
+        self._begin()
+
+    @classmethod
+    def join(cls, begun: Begun, name: str) -> Timeline:
+        """Return a timeline that adds to the file of another process what this one, called ``name``, does.
+
+        Raises ConfigError where it cannot be written.
+        """
+        made = cls.__new__(cls)
+        try:
+            made._open(begun, name)
+        except OSError as error:
+            raise ConfigError(f"--trace {begun.file}: {name} cannot write to it: {error.strerror}.") from error
+        made._is_whole = False
+        made._begin()
+        return made
+
+    def share(self) -> Begun:
+        """Let other processes ``join``; this one ends the file when it is closed, after they have ended."""
+        self._is_shared = True
+        return self._begun
+
+    def _open(self, begun: Begun, name: str) -> None:
+        self._begun = begun
+        self._name = name
+        self._file: BinaryIO = begun.file.open("ab", buffering=0)
         self._lost = 0
+        self._is_whole = True
+        self._is_shared = False
         self._process = os.getpid()
         self._numbers = itertools.count(1)
         self._tracks: dict[tuple[str, str], Track] = {}
@@ -62,18 +103,24 @@ class Timeline:
         self._look: Callable[[], Mapping[str, Mapping[str, float]]] = dict
         self._lock = threading.Lock()
         self._done = threading.Event()
+
+    def _begin(self) -> None:
         self._thread = threading.Thread(target=self._write, name="timeline", daemon=True)
         self._thread.start()
 
-    def track(self, name: str, group: str = "onpace") -> Track:
+    def track(self, name: str, group: str = "") -> Track:
         """Return the track of that name, a new one where there is none. Tracks of a group stand together."""
+        if not group:
+            group = self._name
+        elif not self._is_whole:
+            group = f"{group}, {self._name}"
         with self._lock:
             known = self._tracks.get((group, name))
             if known is not None:
                 return known
             number = next(self._numbers)
             if group not in self._groups:
-                self._groups[group] = self._process + len(self._groups)
+                self._groups[group] = self._process + (len(self._groups) << _HIGHEST_PROCESS_BIT)
                 self._meta("process_name", self._groups[group], 0, {"name": group})
             process = self._groups[group]
             self._meta("thread_name", process, number, {"name": name})
@@ -100,15 +147,18 @@ class Timeline:
             self._waiting.append(span)
 
     def _write(self) -> None:
+        path, seconds = self._begun.file, self._begun.seconds
         try:
             while not self._done.wait(_WRITE_EVERY_SECONDS):
                 self._count()
                 self._flush()
-                if monotonic() >= self._ends:
-                    _log.info("%s holds %.0f s, and ends here", self._path, self._seconds)
+                if self._is_shared:
+                    continue  # others go on
+                if monotonic() >= self._begun.at + seconds:
+                    _log.info("%s holds %.0f s, and ends here", path, seconds)
                     break
-                if self._written >= _MOST_BYTES:
-                    _log.warning("%s has grown to %d MiB, and ends here", self._path, self._written >> 20)
+                if (size := os.fstat(self._file.fileno()).st_size) >= _MOST_BYTES:
+                    _log.warning("%s has grown to %d MiB, and ends here", path, size >> 20)
                     break
             self._done.set()
             self._flush()
@@ -116,32 +166,33 @@ class Timeline:
         except OSError as error:
             self._done.set()
             self._waiting.clear()
-            _log.warning("--trace %s: cannot be written any more (%s): the run goes on without it", self._path, error)
+            _log.warning("--trace %s: cannot be written any more (%s): the run goes on without it", path, error)
 
     def _flush(self) -> None:
-        assert self._file is not None
         lines: list[str] = []
         for _ in range(len(self._waiting)):
             one = self._waiting.popleft()
             lines.extend([one] if isinstance(one, str) else self._lines(one))
-        text = "".join(f"{line},\n" for line in lines)
-        self._written += len(text)
-        self._file.write(text)
-        self._file.flush()
+        self._append("".join(lines))
+
+    def _append(self, text: str) -> None:
+        """Write whole lines at the end of the file, in one call: other processes may do the same."""
+        left = memoryview(text.encode())
+        while left:
+            left = left[self._file.write(left) or 0 :]
 
     def _end(self) -> None:
-        assert self._file is not None
         if self._lost:
-            _log.warning("%s lacks %d spans: they came faster than they could be written", self._path, self._lost)
-        facts = {"labels": f"{self._lost} spans lost"}
-        self._file.write(json.dumps(_meta("process_labels", self._process, 0, facts)) + "\n]\n")
+            _log.warning("%s lacks %d spans: they came faster than they could be written", self._begun.file, self._lost)
+        labels = json.dumps(_meta("process_labels", self._process, 0, {"labels": f"{self._lost} spans lost"}))
+        self._append(f"{labels}\n]\n" if self._is_whole else f"{labels},\n")
         self._file.close()
 
     def _count(self) -> None:
         at = self._microseconds(monotonic())
         for name, series in self._look().items():
             event = {"ph": "C", "name": name, "pid": self._process, "tid": 0, "ts": at, "args": series}
-            self._waiting.append(json.dumps(event))
+            self._waiting.append(_line(event))
 
     def _lines(self, span: _Span) -> Iterable[str]:
         start, length = self._microseconds(span.begun), round(max(0.0, span.ended - span.begun) * 1e6, 3)
@@ -149,19 +200,19 @@ class Timeline:
         event: dict[str, object] = {"ph": "X", "name": span.name, "cat": "onpace", **where, "ts": start, "dur": length}
         if span.frames:
             event["args"] = {"frames": span.frames[:_NAMED_FRAMES]}
-        yield json.dumps(event)
+        yield _line(event)
         if span.flow:
             arrow = {"ph": span.flow, "name": "frame", "cat": "frame", **where, "ts": round(start + length / 2, 3)}
             if span.flow == "f":
                 arrow["bp"] = "e"  # it ends in the span around it, not in the next one
             for one in span.frames:
-                yield json.dumps({**arrow, "id": one})
+                yield _line({**arrow, "id": one})
 
     def _microseconds(self, at: float) -> float:
-        return round((at - self._begun) * 1e6, 3)
+        return round((at - self._begun.at) * 1e6, 3)
 
     def _meta(self, name: str, process: int, thread: int, facts: Mapping[str, object]) -> None:
-        self._waiting.append(json.dumps(_meta(name, process, thread, facts)))
+        self._waiting.append(_line(_meta(name, process, thread, facts)))
 
 
 class Track:
@@ -187,6 +238,10 @@ class _Span(NamedTuple):
     ended: float
     frames: list[str]
     flow: Flow
+
+
+def _line(event: Mapping[str, object]) -> str:
+    return f"{json.dumps(event)},\n"
 
 
 def _meta(name: str, process: int, thread: int, facts: Mapping[str, object]) -> dict[str, object]:

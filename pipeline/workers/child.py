@@ -18,6 +18,7 @@ from pipeline.errors import InputError, StreamError
 from pipeline.part import Part
 from pipeline.pipeline import Pipeline
 from pipeline.process import prepare_process
+from pipeline.timeline.timeline import Timeline
 from pipeline.workers import exits, notes, orders
 from pipeline.workers.channel import Channel
 from pipeline.workers.figures import cpu_seconds, resident_bytes, times_of
@@ -50,7 +51,8 @@ class Child:
         given = self._assignment
         part = Part(given.publisher_id, RelaySink(self._channel, given.encodings), given.pasts)
         try:
-            pipeline = Pipeline(given.config, part=part)
+            timeline = None if given.timeline is None else Timeline.join(given.timeline, f"worker {given.number}")
+            pipeline = Pipeline(given.config, part=part, timeline=timeline)
         except (InputError, EngineError) as error:
             self._channel.note(notes.StartFailed(_problem(error), str(error)))
             return exits.DEVICE_LOST if _device_lost(error) else exits.CANNOT_START
@@ -71,6 +73,8 @@ class Child:
                 self._fail(pipeline, pipeline.failure)
             lookers.close()
         self._report(pipeline, ended=True)  # after its end: nothing is under way any more
+        if timeline is not None:
+            timeline.close()
         return 0
 
     def _one_core(self, pipeline: Pipeline) -> OneCore | None:

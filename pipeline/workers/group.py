@@ -27,6 +27,7 @@ from pipeline.publish.sink import Encoded, Encoding, Sink
 from pipeline.publish.sinks import open_sinks
 from pipeline.samples import find_model
 from pipeline.stage import StageThread
+from pipeline.timeline.timeline import Timeline
 from pipeline.workers.accounts import Accounts
 from pipeline.workers.feeding import message_of
 from pipeline.workers.keeper import Keeper
@@ -52,10 +53,11 @@ class WorkersRuntime(NamedTuple):
 class WorkerGroup:
     """The workers of one run, as one pipeline."""
 
-    def __init__(self, config: Config, config_file: Path | None = None) -> None:
+    def __init__(self, config: Config, config_file: Path | None = None, *, timeline: Timeline | None = None) -> None:
         """Check the input, open the endpoints, then start the workers and wait until they have loaded the model.
 
-        ``config_file``: where ``config`` came from; ``dashboard.save`` writes changes back to it.
+        ``config_file``: where ``config`` came from; ``dashboard.save`` writes changes back to it. ``timeline``: the
+        workers add to it; whoever opened it closes it.
         Raises InputError (addresses), ModelError and RuntimeMissingError (the model and what runs it), and StageError
         where no worker could start for another reason.
         """
@@ -87,6 +89,7 @@ class WorkerGroup:
                 self._encodings(sinks),
                 preview,
                 also=self._feed,
+                timeline=None if timeline is None else timeline.share(),
             )
             self._thread = StageThread("workers", self._keeper.run, on_failure=self._failed)
             opened.callback(self._end)

@@ -20,6 +20,7 @@ from pipeline.config.sections import Config
 from pipeline.publish.publish_step import status_message
 from pipeline.publish.publisher import Publisher
 from pipeline.publish.sink import Encoded, Encoding
+from pipeline.timeline.timeline import Begun
 from pipeline.workers import exits, notes, orders
 from pipeline.workers.accounts import Accounts
 from pipeline.workers.share import share_of
@@ -62,8 +63,9 @@ class Keeper:
         pictures: Pictures,
         *,
         also: Callable[[Encoded], None],
+        timeline: Begun | None = None,
     ) -> None:
-        """``also`` hears every message that is handed on; it must not wait."""
+        """``also`` hears every message that is handed on; it must not wait. The workers add to ``timeline``."""
         self.workers = workers
         self.ticked_at: float | None = None
         """Monotonic seconds when ``run`` last came round; None while it does not run."""
@@ -73,6 +75,7 @@ class Keeper:
         self._publisher = publisher
         self._encodings = encodings
         self._pictures = pictures
+        self._timeline = timeline
         self._also = also
         self._started = False
         self._stop_told: set[int] = set()
@@ -246,6 +249,7 @@ class Keeper:
             pasts=pasts,
             log_level=logging.getLogger().getEffectiveLevel(),
             report_seconds=min(REPORT_SECONDS, self._config.publish.status_interval),
+            timeline=self._timeline,
         )
 
     def _hang_up(self, worker: Worker) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.config.sections import Config
-from pipeline.errors import ConfigError
 from pipeline.pipeline import Pipeline
 from pipeline.timeline.timeline import Timeline
 from pipeline.workers.group import WorkerGroup
@@ -20,6 +19,4 @@ def open_run(config: Config, config_file: Path | None = None, timeline: Timeline
     workers = worker_count(config)
     if workers == 1:
         return Pipeline(config, config_file, timeline=timeline)
-    if timeline is not None:
-        raise ConfigError(f"--trace shows one process, and workers.count asks for {workers}. Run it with --workers 1.")
-    return WorkerGroup(config, config_file)
+    return WorkerGroup(config, config_file, timeline=timeline)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pipeline.config.sections import Config, StreamSection
 from pipeline.part import Past
 from pipeline.publish.sink import Encoding
+from pipeline.timeline.timeline import Begun
 
 Action = Literal["add", "change", "pause", "resume", "restart", "remove"]
 
@@ -25,6 +26,7 @@ class Assignment:
     pasts: dict[str, Past]
     log_level: int
     report_seconds: float
+    timeline: Begun | None = None
 
 
 @dataclass(frozen=True, slots=True)

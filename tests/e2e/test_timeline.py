@@ -80,6 +80,21 @@ def test_on_a_gpu_each_slot_has_a_second_track_on_the_same_clock(tmp_path, model
             assert wait.begin - 500 <= run.begin <= run.end <= wait.end + 500
 
 
+def test_several_workers_share_one_file_and_their_clock(tmp_path, model):
+    summary, trace = traced(tmp_path, model, "cpu", "--workers", "2")
+    published = {f"{stream}/{index}" for stream in "ab" for index in range(FRAMES)}
+    assert sum(stream["published"] for stream in summary["streams"]) == len(published)
+    assert set(trace.flows) == published
+    groups = {f"worker {number}": stream for number, stream in ((1, "a"), (2, "b"))}
+    assert {group for group, _ in trace.tracks} == set(groups)
+    for group, stream in groups.items():
+        own = [f"{stream}/{index}" for index in range(FRAMES)]
+        assert [frame for span in trace.tracks[group, f"decode {stream}"] for frame in span.frames] == own
+        assert {frame for span in trace.tracks[group, "publish"] for frame in span.frames} == set(own)
+    first, second = (trace.tracks[group, f"decode {stream}"] for group, stream in groups.items())
+    assert first[0].begin < second[-1].end and second[0].begin < first[-1].end  # they play at the same time
+
+
 def test_a_file_that_cannot_be_written_is_said_before_the_first_frame(tmp_path, model):
     done = onpace("run", "pattern:?frames=5", "--model", model, "--trace", tmp_path / "missing" / "trace.json")
     assert done.wait() == 2
@@ -90,7 +105,7 @@ def test_a_trace_ends_after_its_time_and_while_it_is_written_it_can_be_read_as_f
     file = tmp_path / "trace.json"
     timeline = Timeline(file, seconds=0.5)
     track = timeline.track("stage")
-    begun = timeline._begun
+    begun = timeline._begun.at
     track.span("work", begun, begun + 0.1)
     while '"work"' not in file.read_text():
         pass

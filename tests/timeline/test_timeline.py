@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import pickle
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -101,3 +104,31 @@ def test_a_disk_that_is_full_ends_the_timeline_and_nothing_else(caplog):
 def test_a_file_in_no_folder_is_refused_in_words(tmp_path):
     with pytest.raises(ConfigError, match=r"--trace .*: cannot be written: No such file or directory"):
         Timeline(tmp_path / "none" / "trace.json")
+
+
+def test_processes_that_join_write_whole_lines_between_each_others(tmp_path):
+    file = tmp_path / "trace.json"
+    timeline = Timeline(file)
+    begun = timeline.share()
+    program = (
+        "import sys, pickle, time\n"
+        "from pipeline.timeline.timeline import Timeline\n"
+        "begun, name = pickle.loads(bytes.fromhex(sys.argv[1])), sys.argv[2]\n"
+        "joined = Timeline.join(begun, name)\n"
+        "track, gpu = joined.track('stage'), joined.track('stage', 'GPU 0')\n"
+        "for index in range(3000):\n"
+        "    track.span(f'{name} {index} ' + 'x' * 300, begun.at + index, begun.at + index + 0.5)\n"
+        "    if index % 300 == 0:\n"
+        "        gpu.span('run', begun.at + index, begun.at + index + 0.5)\n"
+        "        time.sleep(0.05)\n"
+        "joined.close()\n"
+    )
+    told = pickle.dumps(begun).hex()
+    writers = [subprocess.Popen([sys.executable, "-c", program, told, f"worker {number}"]) for number in (1, 2, 3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    timeline.close()
+    trace = read_trace(file)
+    for number in (1, 2, 3):
+        spans = trace.tracks[f"worker {number}", "stage"]
+        assert [span.name.split()[2] for span in spans] == [str(index) for index in range(3000)]
+        assert len(trace.tracks[f"GPU 0, worker {number}", "stage"]) == 10

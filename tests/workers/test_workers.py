@@ -225,13 +225,6 @@ def test_bad_input_is_told_once_and_nothing_is_left_behind(nothing, tmp_path):
     assert process.stderr.count("broken.onnx") == 1
 
 
-def test_a_timeline_of_several_processes_is_refused(nothing, tmp_path):
-    streams = {name: {"url": camera(frames=5)} for name in "ab"}
-    process = onpace("run", configured(tmp_path, nothing, streams), "--trace", tmp_path / "trace.json")
-    assert process.wait() == 2
-    assert "--workers 1" in process.stderr
-
-
 @pytest.mark.parametrize("count", ["0", "65", "many"])
 def test_a_count_that_is_none_is_refused(nothing, count):
     process = onpace("run", camera(frames=1), "--model", nothing, "--workers", count)

@@ -27,7 +27,7 @@ from pipeline.config.values import parse_listen, parse_worker_count
 from pipeline.errors import ConfigError
 from pipeline.process import prepare_process
 from pipeline.publish.publish_step import status_message
-from pipeline.timeline.timeline import Timeline
+from pipeline.timeline.timeline import begin_timeline
 from pipeline.workers.open import Run, open_run
 
 _REFRESH_SECONDS = 0.25
@@ -94,7 +94,7 @@ def run(
     seconds = seconds_of("--for", duration)
     if summary is not None:
         _check_summary_file(summary)
-    timeline = None if trace is None else Timeline(trace, seconds_of("--trace-for", trace_for) or 0.0)
+    timeline = None if trace is None else begin_timeline(trace, seconds_of("--trace-for", trace_for) or 0.0)
     started = monotonic()
     asked_to_stop = threading.Event()
     with ExitStack() as opened:

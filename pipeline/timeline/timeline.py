@@ -57,44 +57,17 @@ class Timeline:
     too, and never the run.
     """
 
-    def __init__(self, file: Path, seconds: float = 60.0) -> None:
-        """Begin the file. Raises ConfigError where it cannot be written."""
-        try:
-            file.open("w").close()
-            self._open(Begun(file, monotonic(), seconds), "onpace")
-        except OSError as error:
-            raise ConfigError(f"--trace {file}: cannot be written: {error.strerror}. Name another file.") from error
-        with suppress(OSError):  # of a disk that is full the next lines tell
-            self._append("[\n")
-        self._begin()
+    def __init__(self, begun: Begun, joined_by: str = "") -> None:
+        """Begin what ``begun`` says; ``joined_by``: another process did, and this one, of that name, adds to it.
 
-    @classmethod
-    def join(cls, begun: Begun, name: str) -> Timeline:
-        """Return a timeline that adds to the file of another process what this one, called ``name``, does.
-
-        Raises ConfigError where it cannot be written.
+        Raises OSError where the file cannot be written.
         """
-        made = cls.__new__(cls)
-        try:
-            made._open(begun, name)
-        except OSError as error:
-            raise ConfigError(f"--trace {begun.file}: {name} cannot write to it: {error.strerror}.") from error
-        made._is_whole = False
-        made._begin()
-        return made
-
-    def share(self) -> Begun:
-        """Let other processes ``join``; this one ends the file when it is closed, after they have ended."""
-        self._is_shared = True
-        return self._begun
-
-    def _open(self, begun: Begun, name: str) -> None:
         self._begun = begun
-        self._name = name
+        self._name = joined_by or "onpace"
+        self._is_whole = not joined_by
+        self._is_shared = False
         self._file: BinaryIO = begun.file.open("ab", buffering=0)
         self._lost = 0
-        self._is_whole = True
-        self._is_shared = False
         self._process = os.getpid()
         self._numbers = itertools.count(1)
         self._tracks: dict[tuple[str, str], Track] = {}
@@ -103,10 +76,16 @@ class Timeline:
         self._look: Callable[[], Mapping[str, Mapping[str, float]]] = dict
         self._lock = threading.Lock()
         self._done = threading.Event()
-
-    def _begin(self) -> None:
+        if self._is_whole:
+            with suppress(OSError):  # of a disk that is full the next lines tell
+                self._append("[\n")
         self._thread = threading.Thread(target=self._write, name="timeline", daemon=True)
         self._thread.start()
+
+    def share(self) -> Begun:
+        """Let other processes join; this one ends the file when it is closed, after they have ended."""
+        self._is_shared = True
+        return self._begun
 
     def track(self, name: str, group: str = "") -> Track:
         """Return the track of that name, a new one where there is none. Tracks of a group stand together."""
@@ -213,6 +192,26 @@ class Timeline:
 
     def _meta(self, name: str, process: int, thread: int, facts: Mapping[str, object]) -> None:
         self._waiting.append(_line(_meta(name, process, thread, facts)))
+
+
+def begin_timeline(file: Path, seconds: float = 60.0) -> Timeline:
+    """Begin a file. Raises ConfigError where it cannot be written."""
+    try:
+        file.open("w").close()
+        return Timeline(Begun(file, monotonic(), seconds))
+    except OSError as error:
+        raise ConfigError(f"--trace {file}: cannot be written: {error.strerror}. Name another file.") from error
+
+
+def join_timeline(begun: Begun, name: str) -> Timeline:
+    """Return a timeline that adds to another process's file what this one, called ``name``, does.
+
+    Raises ConfigError where it cannot be written.
+    """
+    try:
+        return Timeline(begun, joined_by=name)
+    except OSError as error:
+        raise ConfigError(f"--trace {begun.file}: {name} cannot write to it: {error.strerror}.") from error
 
 
 class Track:

@@ -18,7 +18,7 @@ from pipeline.errors import InputError, StreamError
 from pipeline.part import Part
 from pipeline.pipeline import Pipeline
 from pipeline.process import prepare_process
-from pipeline.timeline.timeline import Timeline
+from pipeline.timeline.timeline import join_timeline
 from pipeline.workers import exits, notes, orders
 from pipeline.workers.channel import Channel
 from pipeline.workers.figures import cpu_seconds, resident_bytes, times_of
@@ -51,7 +51,7 @@ class Child:
         given = self._assignment
         part = Part(given.publisher_id, RelaySink(self._channel, given.encodings), given.pasts)
         try:
-            timeline = None if given.timeline is None else Timeline.join(given.timeline, f"worker {given.number}")
+            timeline = None if given.timeline is None else join_timeline(given.timeline, f"worker {given.number}")
             pipeline = Pipeline(given.config, part=part, timeline=timeline)
         except (InputError, EngineError) as error:
             self._channel.note(notes.StartFailed(_problem(error), str(error)))

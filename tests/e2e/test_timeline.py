@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from pipeline.timeline.timeline import Timeline
+from pipeline.timeline.timeline import begin_timeline
 from tests.helpers.onpace_process import onpace, run_with_summary
 from tests.helpers.tiny_onnx import working_detector
 from tests.helpers.trace_events import overlapping, read_trace
@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_written_is_said_before_the_first_frame(tmp_path, 
 
 def test_a_trace_ends_after_its_time_and_while_it_is_written_it_can_be_read_as_far_as_it_goes(tmp_path):
     file = tmp_path / "trace.json"
-    timeline = Timeline(file, seconds=0.5)
+    timeline = begin_timeline(file, seconds=0.5)
     track = timeline.track("stage")
     begun = timeline._begun.at
     track.span("work", begun, begun + 0.1)

@@ -17,7 +17,7 @@ from pipeline.clock import monotonic
 from pipeline.errors import ConfigError
 from pipeline.frame import Colour, Frame
 from pipeline.timeline import timeline as module
-from pipeline.timeline.timeline import Timeline
+from pipeline.timeline.timeline import begin_timeline
 from tests.helpers.trace_events import read_trace
 
 
@@ -28,7 +28,7 @@ def frame_of(stream_id: str, index: int) -> Frame:
 
 def test_threads_write_side_by_side_and_every_span_arrives(tmp_path):
     file = tmp_path / "trace.json"
-    timeline = Timeline(file)
+    timeline = begin_timeline(file)
     timeline.watch(lambda: {"frames queued": {'odd "name"': 3}})
 
     def work(number: int) -> None:
@@ -63,7 +63,7 @@ def test_a_frame_is_not_kept_by_the_timeline(tmp_path):
         def __del__(self) -> None:
             Planes.gone.set()
 
-    timeline = Timeline(tmp_path / "trace.json")
+    timeline = begin_timeline(tmp_path / "trace.json")
     frame = frame_of("s", 0)
     frame.planes = Planes(frame.planes)  # type: ignore[assignment]
     timeline.track("x").span("step", 0.0, 1.0, (frame,))
@@ -75,7 +75,7 @@ def test_a_frame_is_not_kept_by_the_timeline(tmp_path):
 def test_a_file_that_has_grown_large_ends_whole(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(module, "_MOST_BYTES", 20_000)
     file = tmp_path / "trace.json"
-    timeline = Timeline(file)
+    timeline = begin_timeline(file)
     track = timeline.track("stage")
     until = monotonic() + 20.0
     while not timeline._done.is_set() and monotonic() < until:
@@ -91,7 +91,7 @@ def test_a_file_that_has_grown_large_ends_whole(tmp_path, monkeypatch, caplog):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_disk_that_is_full_ends_the_timeline_and_nothing_else(caplog):
     caplog.set_level(logging.WARNING)
-    timeline = Timeline(Path("/dev/full"))
+    timeline = begin_timeline(Path("/dev/full"))
     track = timeline.track("stage")
     until = monotonic() + 20.0
     while "the run goes on without it" not in caplog.text and monotonic() < until:
@@ -103,18 +103,18 @@ def test_a_disk_that_is_full_ends_the_timeline_and_nothing_else(caplog):
 
 def test_a_file_in_no_folder_is_refused_in_words(tmp_path):
     with pytest.raises(ConfigError, match=r"--trace .*: cannot be written: No such file or directory"):
-        Timeline(tmp_path / "none" / "trace.json")
+        begin_timeline(tmp_path / "none" / "trace.json")
 
 
 def test_processes_that_join_write_whole_lines_between_each_others(tmp_path):
     file = tmp_path / "trace.json"
-    timeline = Timeline(file)
+    timeline = begin_timeline(file)
     begun = timeline.share()
     program = (
         "import sys, pickle, time\n"
-        "from pipeline.timeline.timeline import Timeline\n"
+        "from pipeline.timeline.timeline import join_timeline\n"
         "begun, name = pickle.loads(bytes.fromhex(sys.argv[1])), sys.argv[2]\n"
-        "joined = Timeline.join(begun, name)\n"
+        "joined = join_timeline(begun, name)\n"
         "track, gpu = joined.track('stage'), joined.track('stage', 'GPU 0')\n"
         "for index in range(3000):\n"
         "    track.span(f'{name} {index} ' + 'x' * 300, begun.at + index, begun.at + index + 0.5)\n"

@@ -137,7 +137,10 @@ def test_opening_and_closing_a_hundred_times_keeps_no_memory(nvdec):
     gpu_first = GpuFirst(nvdec, logging.getLogger("test"))
     for _ in range(5):
         pictures(path, gpu_first, most=8)
-    before = nvdec.gpu.free_bytes()
-    for _ in range(100):
-        pictures(path, gpu_first, most=8)
-    assert nvdec.gpu.free_bytes() >= before - (8 << 20)
+    lost = []
+    for _ in range(4):  # other programs may take memory of the same GPU meanwhile: what is lost here is lost each time
+        before = nvdec.gpu.free_bytes()
+        for _ in range(25):
+            pictures(path, gpu_first, most=8)
+        lost.append(before - nvdec.gpu.free_bytes())
+    assert min(lost) <= 2 << 20, lost

@@ -41,7 +41,7 @@ _log = logging.getLogger("onpace.timeline")
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A timeline that another process began; it ends it, too."""
+    """Where and when a timeline began; the process that began it ends it."""
 
     file: Path
     at: float

@@ -62,10 +62,12 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         return {**figures, "bare_decode_ms": _bare_milliseconds(clip("h264")), "bare_infer_ms": bare}
     if kind == "cameras":
         counts = [int(count) for count in (arguments.cameras or _RAMPS[which]).split(",")]
-        return gpu_pipeline.cameras(clip(which), network(arguments.model), runs, workers, BATCH, counts, seconds)
+        infer = {"batch_size": BATCH, "batch_deadline": arguments.deadline}
+        return gpu_pipeline.cameras(clip(which), network(arguments.model), runs, workers, infer, counts, seconds)
     raise SystemExit(f"there is no measurement '{name}'")
 
 
+_PASSED_ON = ("folder", "runtime", "level", "batches", "seconds", "streams", "workers", "cameras", "model", "deadline")
 MEASUREMENTS = {  # name -> seconds it may take
     "engine-s": 150,
     "engine-n": 120,
@@ -110,7 +112,7 @@ def _bare_milliseconds(clip: Path) -> float:
 
 def _in_a_process(name: str, limit: float, arguments: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.benchmarks.bench_gpu_path", "--measure", name]
-    for option in ("folder", "runtime", "level", "batches", "seconds", "streams", "workers", "cameras", "model"):
+    for option in _PASSED_ON:
         if getattr(arguments, option) is not None:
             command += [f"--{option}", str(getattr(arguments, option))]
     begun = time.monotonic()
@@ -136,27 +138,28 @@ def main() -> None:
     parser.add_argument("--batches", default=gpu_engine.PLAN_BATCHES, help="what TensorRT's plans are built for")
     parser.add_argument("--model", default="n", choices=("n", "street"), help="what cameras are looked at with")
     parser.add_argument("--cameras", help="how many of them, step by step: 60,100,120")
+    parser.add_argument("--deadline", default="20ms", help="how long cameras' pictures may wait for a batch to fill")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument(
         "--folder", type=Path, default=Path("/tmp/onpace-bench"), help="where clips and networks are kept"
     )
     parser.add_argument("--json", type=Path, default=Path("bench_gpu_path.json"))
+    parser.add_argument("--add", action="store_true", help="to what the JSON holds already, of the same machine")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     if arguments.measure:
         print(json.dumps(measure(arguments.measure, arguments)), flush=True)
         os._exit(0)  # nothing of a measurement is worth an orderly end
     wanted = [part for part in arguments.only.split(",") if part]
-    results: dict[str, Any] = {}
+    known = arguments.add and arguments.json.is_file()
+    results: dict[str, Any] = json.loads(arguments.json.read_text())["results"] if known else {}
     machine = _machine(arguments.runtime)
     for name, limit in MEASUREMENTS.items():
         if wanted and not any(name.startswith(part) for part in wanted):
             continue
         results[name] = _in_a_process(name, limit, arguments)
         print(f"{name}: {json.dumps(results[name])}", file=sys.stderr, flush=True)
-        arguments.json.write_text(
-            json.dumps({"machine": _machine(arguments.runtime), "results": results}, indent=2) + "\n"
-        )
+        arguments.json.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
     print(table(results, machine))
 
 

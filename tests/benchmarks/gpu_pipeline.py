@@ -25,8 +25,6 @@ _START_SECONDS = 90.0
 _SETTLE_SECONDS = 25.0
 _GROWS = 1.02
 _INTERVALS = 2.0
-_CAMERAS_DEADLINE = "20ms"
-"""Many cameras in several processes fill a batch slowly, and the GPU makes few pictures a second one by one."""
 _FPS = 30.0
 
 
@@ -165,15 +163,21 @@ def lateness(clip: Path, model: Path, runs: Runs, seconds: float) -> dict[str, f
 
 
 def cameras(
-    clip: Path, model: Path, runs: Runs, workers: int | str, batch: int, counts: Sequence[int], seconds: float
+    clip: Path,
+    model: Path,
+    runs: Runs,
+    workers: int | str,
+    infer: dict[str, Any],
+    counts: Sequence[int],
+    seconds: float,
 ) -> dict[str, Any]:
     """Add cameras until they are no longer carried; return the most that were, and what every step looked like.
 
-    Decoders are made one after another, and pictures wait meanwhile: each step has time to make up for that.
+    Decoders are made one after another, and pictures wait meanwhile: each step has time to make up for that. ``infer``:
+    of the configuration.
     """
     steps: list[dict[str, Any]] = []
-    filled = {"batch_size": batch, "batch_deadline": _CAMERAS_DEADLINE}
-    with playing(clip, model, runs, counts[0], workers, live=True, **filled) as (running, subscriber):
+    with playing(clip, model, runs, counts[0], workers, live=True, **infer) as (running, subscriber):
         there = counts[0]
         for count in counts:
             for number in range(there, count):

@@ -103,7 +103,7 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
         Step("decode", [*path, "--only", "decode", "--workers", "4", "--seconds", "2"], 120, shares=True),
         *(
             Step(
-                f"pipeline-{workers}",
+                f"pipeline-{only}",
                 [*path, "--only", f"pipeline-{only}", "--workers", workers, "--seconds", "2"],
                 limit_seconds=120,
                 shares=True,

@@ -104,7 +104,8 @@ class Capture:
                 try:
                     packet = self._source.read()
                 except SourceError:
-                    self._emit(self._decoder.drain(), 0.0)  # what came before it failed
+                    if not self._info.live:  # a camera's last pictures are late by the time that its loss is noticed
+                        self._emit(self._decoder.drain(), 0.0)
                     raise
                 if packet is None:
                     self._emit(self._decoder.drain(), 0.0)

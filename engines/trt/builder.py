@@ -136,7 +136,7 @@ def allow_precisions(library: TrtLibrary, network: Any, config: Any, model: Path
     trt = library.trt
     graph = onnx.shape_inference.infer_shapes(onnx.load(str(model))).graph
     quantised = any(node.op_type in QUANTISED_OPS for node in graph.node)
-    halves = nodes_in_half(graph)
+    halves = _nodes_in_half(graph)
     if quantised:
         config.set_flag(trt.BuilderFlag.INT8)
     elif not halves:
@@ -153,7 +153,7 @@ def allow_precisions(library: TrtLibrary, network: Any, config: Any, model: Path
             layer.set_output_type(0, kind)
 
 
-def nodes_in_half(graph: Any) -> frozenset[str]:
+def _nodes_in_half(graph: Any) -> frozenset[str]:
     """Return the names of the nodes whose first output is float16. Shapes must be inferred."""
     values = [*graph.value_info, *graph.output]
     half = {value.name for value in values if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}

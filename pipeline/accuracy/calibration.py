@@ -6,6 +6,7 @@ import glob
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from engines.model_spec import ModelSpec
 from engines.precision.typed_model import Calibration
 from pipeline.accuracy.picture import frame_of
 from pipeline.decode.decoder import CorruptPacketError, Decoder, Picture, open_decoder
-from pipeline.errors import InputError, SourceError, UrlError
+from pipeline.errors import CutOffError, InputError, SourceError, UrlError
 from pipeline.frame import Packet
 from pipeline.preprocess.host import HostPreprocess
 from pipeline.source.address import Address, parse_address
@@ -135,8 +136,9 @@ def _packets(url: str) -> Iterator[Packet]:
 
 
 def _read(source: Source) -> Iterator[Packet]:
-    while (packet := source.read()) is not None:
-        yield packet
+    with suppress(CutOffError):  # what there is will do
+        while (packet := source.read()) is not None:
+            yield packet
 
 
 def _decoded(url: str, chosen: set[int] | None) -> Iterator[Picture]:

@@ -44,7 +44,7 @@ class FileSource:
         self._stopping = stopping
         self._container: Any = None
         self._packets: Iterator[Any] | None = None
-        self._stated = 0
+        self._stream: Any = None
         self._taken = 0
         self._seconds_per_tick = 0.0
         self._pace: Pace | None = None
@@ -78,17 +78,18 @@ class FileSource:
                 cause=Cause.CORRUPT if isinstance(error, av.error.InvalidDataError) else cause_of(error),
             )
         else:
-            if self._taken >= self._stated:
+            listed = self._pictures_listed()
+            if self._taken >= listed:
                 return None
             failure = CutOffError(
-                f"{self._address.redacted}: it ends after {self._taken} of {self._stated} pictures: it is cut off, as "
-                "by a copy that did not end. What there is was taken."
+                f"{self._address.redacted}: it ends after {self._taken} of {listed} pictures: it is cut off, as by a "
+                "copy that did not end. What there is was taken."
             )
         raise failure
 
     def close(self) -> None:
         """Close the file. Closing twice is safe."""
-        self._packets = None
+        self._packets = self._stream = None
         if self._container is not None:
             self._container.close()
             self._container = None
@@ -102,6 +103,12 @@ class FileSource:
         due = self._pace.wait(pts_seconds if dts is None else dts * self._seconds_per_tick)
         return None if due is None else packet_read_now(coded, pts_seconds, due)
 
+    def _pictures_listed(self) -> int:
+        """Return how many pictures a movie's index lists, without those that its edit list leaves out; else 0."""
+        if "mp4" not in self._container.format.name.split(","):
+            return 0
+        return sum(1 for entry in self._stream.index_entries if entry.size)
+
     def _start(self) -> StreamInfo:
         try:
             stream = choose_video(self._container, self._options.video_track, self._address.redacted)
@@ -111,7 +118,7 @@ class FileSource:
         info = describe(stream, live=self._options.realtime)
         self._seconds_per_tick = float(stream.time_base)
         self._packets = iter(self._container.demux(stream))
-        self._taken, self._stated = 0, _pictures_stated(self._container, stream)
+        self._stream, self._taken = stream, 0
         self._pace = Pace(info.declared_fps, self._stopping) if self._options.realtime else None
         return info
 
@@ -139,8 +146,3 @@ class FileSource:
             "Allowed: video containers and raw streams (mp4, mkv, avi, ts, h264, ...); no playlists.",
             cause=Cause.UNSUPPORTED,
         )
-
-
-def _pictures_stated(container: Any, stream: Any) -> int:
-    """Return how many pictures the file says it has; 0 where such files say nothing that holds."""
-    return int(stream.frames) if "mp4" in container.format.name.split(",") else 0

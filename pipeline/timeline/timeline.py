@@ -203,15 +203,18 @@ def begin_timeline(file: Path, seconds: float = 60.0) -> Timeline:
         raise ConfigError(f"--trace {file}: cannot be written: {error.strerror}. Name another file.") from error
 
 
-def join_timeline(begun: Begun, name: str) -> Timeline:
+def join_timeline(begun: Begun | None, name: str) -> Timeline | None:
     """Return a timeline that adds to another process's file what this one, called ``name``, does.
 
-    Raises ConfigError where it cannot be written.
+    None where there is none, and where the file cannot be written: a worker goes on without it.
     """
+    if begun is None:
+        return None
     try:
         return Timeline(begun, joined_by=name)
     except OSError as error:
-        raise ConfigError(f"--trace {begun.file}: {name} cannot write to it: {error.strerror}.") from error
+        _log.warning("--trace %s: %s cannot write to it (%s): it goes on without", begun.file, name, error.strerror)
+        return None
 
 
 class Track:

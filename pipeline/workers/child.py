@@ -50,8 +50,8 @@ class Child:
         """Work until every stream has ended; return the exit code."""
         given = self._assignment
         part = Part(given.publisher_id, RelaySink(self._channel, given.encodings), given.pasts)
+        timeline = join_timeline(given.timeline, f"worker {given.number}")
         try:
-            timeline = None if given.timeline is None else join_timeline(given.timeline, f"worker {given.number}")
             pipeline = Pipeline(given.config, part=part, timeline=timeline)
         except (InputError, EngineError) as error:
             self._channel.note(notes.StartFailed(_problem(error), str(error)))

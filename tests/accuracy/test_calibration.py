@@ -17,6 +17,7 @@ from pipeline.accuracy.picture import read_picture
 from pipeline.errors import InputError
 from pipeline.preprocess.host import HostPreprocess
 from tests.helpers.conv_onnx import conv_detector
+from tests.helpers.cut_movie import cut_movie
 from tests.helpers.onpace_process import REPOSITORY
 from tests.helpers.recordings import recorded
 
@@ -76,6 +77,13 @@ def test_a_video_and_its_recording_give_pictures(spec, tmp_path, pictures):
         assert len(tensors) == pictures
         assert all(tensor.std() > 0.05 and tensor.min() >= 0 and tensor.max() <= 1 for tensor in tensors)
         assert len({tensor.tobytes() for tensor in tensors}) == pictures
+
+
+@pytest.mark.parametrize("pictures", [3, 40])
+def test_a_movie_that_is_cut_off_gives_pictures_of_what_there_is(spec, tmp_path, pictures):
+    found = calibration_from([str(cut_movie(tmp_path / "cut.mp4", share=0.5))], spec, pictures)
+    assert found is not None
+    assert len(list(found.tensors)) == pictures
 
 
 def test_they_can_be_gone_through_again(spec, folder):

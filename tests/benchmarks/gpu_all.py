@@ -29,7 +29,7 @@ _FOLDER = Path("/tmp/onpace-bench")
 _SMALL, _LARGE = "1:16:16", "1:128:128"
 _BUILD_SECONDS = 900.0
 _PRINTED_LINES = 40
-_STREET = (
+_COMPARE_STREET = (
     *("--precisions", "fp32,fp16,int8", "--batches", "1,8,32,128"),
     *("--calibration", "sample:street.mp4"),
 )
@@ -122,7 +122,7 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
         ),
         Step(
             "compare-street",
-            [*compare, street, *_STREET],
+            [*compare, street, *_COMPARE_STREET],
             limit_seconds=90,
         ),
     ]

@@ -14,7 +14,7 @@ import pytest
 from pipeline.decode.decoder import open_decoder
 from pipeline.errors import Cause, CutOffError, SourceError
 from pipeline.source.pace import Pace
-from tests.helpers.cut_movie import PICTURES, cut_movie
+from tests.helpers.cut_movie import PICTURES, cut_movie, trimmed_movie
 from tests.helpers.test_data import test_data
 from tests.source.playing import opened, play
 
@@ -187,6 +187,12 @@ def test_a_movie_that_is_cut_off_says_after_how_many_pictures(tmp_path, share):
     assert isinstance(seen.error, CutOffError)
     assert f"it ends after {len(seen.packets)} of {PICTURES} pictures" in str(seen.error)
     assert len(seen.packets) < PICTURES
+
+
+def test_a_movie_that_was_trimmed_is_whole(tmp_path):
+    seen = play(trimmed_movie(tmp_path / "trimmed.mp4"), keep=outline)
+    assert seen.error is None
+    assert 0.4 * PICTURES < len(seen.packets) < 0.8 * PICTURES
 
 
 def test_a_file_deleted_while_it_is_read_plays_on(tmp_path):

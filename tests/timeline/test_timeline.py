@@ -17,7 +17,7 @@ from pipeline.clock import monotonic
 from pipeline.errors import ConfigError
 from pipeline.frame import Colour, Frame
 from pipeline.timeline import timeline as module
-from pipeline.timeline.timeline import begin_timeline
+from pipeline.timeline.timeline import Begun, begin_timeline, join_timeline
 from tests.helpers.trace_events import read_trace
 
 
@@ -104,6 +104,12 @@ def test_a_disk_that_is_full_ends_the_timeline_and_nothing_else(caplog):
 def test_a_file_in_no_folder_is_refused_in_words(tmp_path):
     with pytest.raises(ConfigError, match=r"--trace .*: cannot be written: No such file or directory"):
         begin_timeline(tmp_path / "none" / "trace.json")
+
+
+def test_a_file_that_is_gone_or_locked_is_not_joined_and_nothing_fails_of_it(tmp_path, caplog):
+    begun = Begun(tmp_path / "none" / "trace.json", monotonic(), 60.0)
+    assert join_timeline(begun, "worker 1") is None
+    assert "worker 1 cannot write to it (No such file or directory): it goes on without" in caplog.text
 
 
 def test_processes_that_join_write_whole_lines_between_each_others(tmp_path):

@@ -206,9 +206,9 @@ def begin_timeline(file: Path, seconds: float = 60.0) -> Timeline:
 def join_timeline(begun: Begun | None, name: str) -> Timeline | None:
     """Return a timeline that adds to another process's file what this one, called ``name``, does.
 
-    None where there is none, and where the file cannot be written: a worker goes on without it.
+    None where there is none or its time is over, and where the file cannot be written: a worker goes on without it.
     """
-    if begun is None:
+    if begun is None or monotonic() >= begun.at + begun.seconds:
         return None
     try:
         return Timeline(begun, joined_by=name)

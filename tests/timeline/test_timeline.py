@@ -106,9 +106,11 @@ def test_a_file_in_no_folder_is_refused_in_words(tmp_path):
         begin_timeline(tmp_path / "none" / "trace.json")
 
 
-def test_a_file_that_is_gone_or_locked_is_not_joined_and_nothing_fails_of_it(tmp_path, caplog):
+def test_a_file_that_is_gone_or_over_is_not_joined_and_nothing_fails_of_it(tmp_path, caplog):
     begun = Begun(tmp_path / "none" / "trace.json", monotonic(), 60.0)
     assert join_timeline(begun, "worker 1") is None
+    assert join_timeline(Begun(tmp_path / "trace.json", monotonic() - 60.0, 60.0), "worker 1") is None  # it is over
+    assert not (tmp_path / "trace.json").exists()
     assert "worker 1 cannot write to it (No such file or directory): it goes on without" in caplog.text
 
 

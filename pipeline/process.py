@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import cv2
@@ -20,3 +21,10 @@ def prepare_process(*, alone: bool = False) -> None:
     """
     cv2.setNumThreads(1)
     sys.setswitchinterval(_ALONE_SECONDS if alone else _BESIDE_OTHERS_SECONDS)
+
+
+def set_loaded_aside() -> None:
+    """Tell Python's collector that what is loaded by now stays: a look at all of it stops every thread for 15 ms and
+    more, and a frame that is due then comes late."""
+    gc.collect()
+    gc.freeze()

@@ -25,7 +25,7 @@ from pipeline.clock import monotonic
 from pipeline.config.sections import Config, MetricsSection
 from pipeline.config.values import parse_listen, parse_worker_count
 from pipeline.errors import ConfigError
-from pipeline.process import prepare_process
+from pipeline.process import prepare_process, set_loaded_aside
 from pipeline.publish.publish_step import status_message
 from pipeline.timeline.timeline import begin_timeline
 from pipeline.workers.open import Run, open_run
@@ -103,6 +103,7 @@ def run(
             opened.callback(timeline.close)
         with open_run(config, config_file_of(targets), timeline=timeline) as pipeline:
             logging.getLogger("onpace.run").info("%s on %s", pipeline.spec.name, pipeline.runtime.describe())
+            set_loaded_aside()
             if not asked_to_stop.is_set():
                 pipeline.start()
                 _watch(pipeline, asked_to_stop, None if seconds is None else monotonic() + seconds, quiet=json)

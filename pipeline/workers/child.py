@@ -17,7 +17,7 @@ from engines.errors import DeviceLostError, EngineError, ModelError, RuntimeMiss
 from pipeline.errors import InputError, StreamError
 from pipeline.part import Part
 from pipeline.pipeline import Pipeline
-from pipeline.process import prepare_process
+from pipeline.process import prepare_process, set_loaded_aside
 from pipeline.timeline.timeline import join_timeline
 from pipeline.workers import exits, notes, orders
 from pipeline.workers.channel import Channel
@@ -60,6 +60,7 @@ class Child:
             lookers = Lookers(pipeline.dashboard.preview, self._channel)
             threading.Thread(target=self._obey, args=(pipeline, lookers), name="orders", daemon=True).start()
             model, runtime = pipeline.model_and_runtime
+            set_loaded_aside()
             self._channel.note(notes.Ready(model, runtime, pipeline.runtime.describe()))
             self._started.wait()
             if not self._stopping:
@@ -78,8 +79,9 @@ class Child:
         return 0
 
     def _one_core(self, pipeline: Pipeline) -> OneCore | None:
-        workers = self._assignment.config.workers
-        return OneCore(self._assignment.number) if workers.one_core and pipeline.decodes_on_gpu else None
+        given = self._assignment
+        wanted = given.config.workers.one_core and pipeline.decodes_on_gpu
+        return OneCore(given.number, given.workers) if wanted else None
 
     def _fail(self, pipeline: Pipeline, failure: BaseException) -> NoReturn:
         """Say why, and end at once: what lies on a lost GPU can hang whoever gives it back, and nothing else waits."""

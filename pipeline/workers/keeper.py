@@ -243,6 +243,7 @@ class Keeper:
         sections, pasts = self._accounts.to_play(worker.number)
         return orders.Assignment(
             number=worker.number,
+            workers=len(self.workers),
             config=share_of(self._config, sections, len(self.workers)),
             publisher_id=self._publisher.id,
             encodings=self._encodings,

@@ -8,6 +8,7 @@ threads a frame, on one core to 3, at 1.6 times the frames a second (tests/bench
 from __future__ import annotations
 
 import logging
+import random
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,8 +18,6 @@ from pipeline.workers.figures import cpu_seconds
 
 LEFT_ALONE_SHARE = 0.3
 """A core on which others spend more than this share of the time is theirs, too."""
-FREE_SHARE = 0.6
-"""A core that was busier than that is none to go to. Before workers have chosen, they are on all of them."""
 _FEWEST_LOOKS, _MOST_LOOKS = 2, 120
 """Looks in a row before a core is left: more each time, where none is left alone for long."""
 
@@ -35,13 +34,16 @@ _log = logging.getLogger("onpace.workers")
 class OneCore:
     """Chooses a core, and another when it is wanted. Not thread-safe."""
 
-    def __init__(self, number: int, stat: Path = _STAT) -> None:
-        """``number`` of the worker, from 1: each has another core that it prefers. ``stat``: /proc/stat."""
-        self._number = number
+    def __init__(self, number: int, workers: int, stat: Path = _STAT) -> None:
+        """``number`` of the worker, from 1, of so many ``workers``. ``stat``: /proc/stat."""
         self._stat = stat
         self._cores = all_cores()
-        self._order = best_first(self._cores)
+        order = best_first(self._cores)
+        self._own = order[(number - 1) % len(order)]
+        """No other worker's, unless there are more workers than cores."""
+        self._spare = order[workers:]
         self._core: int | None = None
+        self._begun = False
         self._unwelcome = 0
         self._patience = _FEWEST_LOOKS
         self._before = self._times()
@@ -52,24 +54,30 @@ class OneCore:
         return self._core
 
     def look(self) -> None:
-        """Choose where to be, by how busy the cores were since the last look, or since the beginning."""
+        """Choose where to be, by how busy the cores were since the last look.
+
+        The first time that is its own core, however busy: workers that have not chosen yet are on all of them. Where
+        others want it, the worker goes to a core that is no worker's own: two of them on one would both come too late.
+        """
         wanted = self._wanted()
         if self._core is not None:
             self._unwelcome = self._unwelcome + 1 if wanted.get(self._core, 0.0) > LEFT_ALONE_SHARE else 0
             if self._unwelcome < self._patience:
                 return
             self._patience = min(2 * self._patience, _MOST_LOOKS)
-        free = [core for core in self._order if core != self._core and wanted.get(core, 1.0) <= FREE_SHARE]
-        quiet = [core for core in free if wanted[core] <= LEFT_ALONE_SHARE] or free  # not to where another worker is
-        place = self._number - 1
-        own = self._order[place % len(self._order)] if self._order else None
-        core = own if own in quiet else quiet[place % len(quiet)] if quiet else None
+        quiet = {core for core, share in wanted.items() if core != self._core and share <= LEFT_ALONE_SHARE}
+        core: int | None = None
+        if self._own in (quiet if self._begun else wanted):
+            core = self._own
+        elif spare := [core for core in self._spare if core in quiet]:
+            core = random.choice(spare)  # another worker may be leaving its own at the same moment
+        self._begun = True
         if core != self._core:
             try:
                 keep_to(self._cores if core is None else frozenset({core}))
             except OSError as error:  # some containers may not choose
-                _log.info("worker %d cannot keep to one core: %s", self._number, error.strerror)
-                core, self._cores = None, frozenset()
+                _log.info("this worker cannot keep to one core: %s", error.strerror)
+                core, self._cores, self._spare, self._own = None, frozenset(), [], -1
         self._core, self._unwelcome = core, 0
 
     def _wanted(self) -> dict[int, float]:

@@ -19,6 +19,8 @@ class Assignment:
     """The first order: who the worker is, and what it has to do."""
 
     number: int
+    workers: int
+    """How many there are, itself included."""
     config: Config
     publisher_id: str
     encodings: frozenset[Encoding]

@@ -114,9 +114,10 @@ def stages(nvdec: Nvdec, clip: Path, threads: int, seconds: float, ready=lambda:
 def stages_in_processes(clip: Path, streams: int, processes: int, seconds: float) -> dict[str, float]:
     """The same in several processes, each kept to one core as workers are; all are measured at the same time."""
     share = -(-streams // processes)
+    command = [sys.executable, "-m", "tests.benchmarks.gpu_decode"]
     children = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.gpu_decode", str(clip), str(share), str(seconds), str(number + 1)],
+            [*command, str(clip), str(share), str(seconds), str(number + 1), str(processes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -138,9 +139,9 @@ def stages_in_processes(clip: Path, streams: int, processes: int, seconds: float
     return {"fps": fps, "cpu_seconds_per_1000": spent / fps}
 
 
-def _one_of_several(clip: Path, streams: int, seconds: float, number: int) -> None:
+def _one_of_several(clip: Path, streams: int, seconds: float, number: int, processes: int) -> None:
     prepare_process(alone=True)
-    core = OneCore(number)
+    core = OneCore(number, processes)
     gpu = open_gpu()
 
     def ready() -> None:
@@ -215,4 +216,4 @@ def pictures_on(gpu: Gpu, clip: Path, count: int) -> tuple[Nvdec, list]:
 
 
 if __name__ == "__main__":
-    _one_of_several(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
+    _one_of_several(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), *map(int, sys.argv[4:]))

@@ -16,14 +16,15 @@ import psutil
 
 from pipeline.config.load import config_from_mapping
 from pipeline.config.sections import StreamSection
-from pipeline.process import prepare_process
+from pipeline.process import prepare_process, set_loaded_aside
 from pipeline.workers.open import Run, open_run
 from tests.benchmarks.gpu_engine import Runs
 from tests.benchmarks.gpu_subscriber import PARTS, Subscriber
+from tests.benchmarks.worker_loads import WorkerLoads
 
 _START_SECONDS = 90.0
 _SETTLE_SECONDS = 25.0
-_GROWS = 1.02
+_GROWS, _STEADY_SECONDS = 1.02, 3
 _INTERVALS = 2.0
 _FPS = 30.0
 
@@ -51,6 +52,7 @@ def playing(
         subscriber = Subscriber(address)
         try:
             with open_run(config) as running:
+                set_loaded_aside()
                 running.start()
                 until = time.monotonic() + _START_SECONDS
                 while min(one.ledger.published for one in running.status()) < 5 and time.monotonic() < until:
@@ -84,10 +86,12 @@ def _rate(subscriber: Subscriber, seconds: float) -> tuple[float, float]:
 
 
 def _settle(subscriber: Subscriber) -> None:
-    """Wait until the rate grows no more: workers find their cores first, and decoders are made one by one."""
-    before, until = 0.0, time.monotonic() + _SETTLE_SECONDS
-    while (now := _rate(subscriber, 1.0)[0]) > _GROWS * before and time.monotonic() < until:
-        before = now
+    """Wait until the rate has not grown for a while: workers find their cores, and decoders are made one by one."""
+    best, steady, until = 0.0, 0, time.monotonic() + _SETTLE_SECONDS
+    while steady < _STEADY_SECONDS and time.monotonic() < until:
+        now = _rate(subscriber, 1.0)[0]
+        steady = 0 if now > _GROWS * best else steady + 1
+        best = max(best, now)
 
 
 def throughput(
@@ -187,8 +191,9 @@ def cameras(
             while not _is_carried(look := _look(running, subscriber, 3.0), count) and time.monotonic() < until:
                 pass
             subscriber.parts_ms()
+            loads = WorkerLoads()
             look = _look(running, subscriber, seconds)
-            steps.append({"cameras": count, **look, "ms_p50_p95_p99": subscriber.parts_ms()})
+            steps.append({"cameras": count, **look, "ms_p50_p95_p99": subscriber.parts_ms(), "workers": loads.since()})
             print(steps[-1], file=sys.stderr, flush=True)
             if not _is_carried(look, count) or running.failure is not None:
                 break

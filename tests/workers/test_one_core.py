@@ -57,9 +57,9 @@ def machine(tmp_path, monkeypatch):
     return pass_by
 
 
-def test_workers_choose_different_cores(machine):
-    first, second = OneCore(1, machine.path), OneCore(2, machine.path)
-    machine()
+def test_workers_have_a_core_each(machine):
+    first, second = OneCore(1, 2, machine.path), OneCore(2, 2, machine.path)
+    machine(c0=0.9, c1=0.9)  # of workers that have not chosen yet
     first.look()
     second.look()
     assert (first.core, second.core) == (HERE[0], HERE[1])
@@ -67,26 +67,8 @@ def test_workers_choose_different_cores(machine):
     assert (all_cores(), usable_cores()) == (frozenset(HERE), len(HERE))
 
 
-def test_a_busy_core_is_not_chosen(machine):
-    worker = OneCore(1, machine.path)
-    machine(c0=0.9)
-    worker.look()
-    assert worker.core == HERE[1]
-
-
-def test_a_core_that_another_worker_has_is_chosen_only_where_there_is_no_quieter_one(machine):
-    first = OneCore(1, machine.path)
-    machine(c0=0.5)
-    first.look()
-    assert first.core == HERE[1]
-    second = OneCore(1, machine.path)
-    machine(**{f"c{place}": 0.5 for place in range(len(HERE))})
-    second.look()
-    assert second.core == HERE[0]
-
-
 def test_its_own_work_does_not_drive_a_worker_away_but_that_of_others_does(machine):
-    worker = OneCore(1, machine.path)
+    worker = OneCore(1, 1, machine.path)
     machine()
     worker.look()
     for _ in range(5):
@@ -98,11 +80,27 @@ def test_its_own_work_does_not_drive_a_worker_away_but_that_of_others_does(machi
     assert worker.core == HERE[0]  # for a moment
     machine(own=0.5, c0=1.0)
     worker.look()
-    assert worker.core == HERE[1]
+    assert worker.core in HERE[1:]
+
+
+def test_a_worker_that_leaves_its_core_goes_to_no_other_workers(machine):
+    worker = OneCore(1, len(HERE), machine.path)
+    machine()
+    worker.look()
+    for _ in range(2):
+        machine(own=0.5, c0=1.0)
+        worker.look()
+    assert worker.core is None
+    machine(c0=1.0)
+    worker.look()
+    assert worker.core is None
+    machine()  # nobody wants it any more
+    worker.look()
+    assert worker.core == HERE[0]
 
 
 def test_where_every_core_is_wanted_a_worker_may_be_anywhere(machine):
-    worker = OneCore(1, machine.path)
+    worker = OneCore(1, 1, machine.path)
     machine()
     worker.look()
     busy = {f"c{place}": 1.0 for place in range(len(HERE))}
@@ -175,14 +173,14 @@ def test_threads_begin_where_the_worker_is_and_move_with_it_unless_they_roam(mac
 
 
 def test_where_the_system_does_not_tell_or_does_not_let_it_choose_a_worker_may_be_anywhere(machine, tmp_path):
-    blind = OneCore(1, tmp_path / "nothing")
+    blind = OneCore(1, 1, tmp_path / "nothing")
     machine()
     blind.look()
     assert blind.core is None
 
-    elsewhere = OneCore(1, machine.path)
+    elsewhere = OneCore(1, 1, machine.path)
     elsewhere._cores = frozenset({*HERE, 4095})  # a core that is said to be there, and is not
-    elsewhere._order = best_first(elsewhere._cores)
+    elsewhere._own = 4095
     lines = machine.path.read_text().splitlines()
     machine.path.write_text("\n".join([*lines, "cpu4095 0 0 0 0 0 0 0 0 0 0"]))
     elsewhere._before = elsewhere._times()
@@ -194,7 +192,7 @@ def test_where_the_system_does_not_tell_or_does_not_let_it_choose_a_worker_may_b
 
 
 def test_the_real_proc_stat_is_understood():
-    worker = OneCore(1)
+    worker = OneCore(1, 1)
     until = time.monotonic() + 0.3
     while time.monotonic() < until:
         pass

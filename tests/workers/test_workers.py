@@ -151,6 +151,7 @@ def lose_when_asked():
         if os.path.exists(asked) and "pipeline.pipeline" in sys.modules and "pipeline.workers.notes" in sys.modules:
             from engines.errors import DeviceLostError
             from pipeline.pipeline import Pipeline
+            gc.unfreeze()  # or the collector does not know it any more
             running = [one for one in gc.get_objects() if isinstance(one, Pipeline)]
             if running:
                 try:

@@ -11,6 +11,7 @@ import logging
 import random
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from engines.cores import all_cores, best_first, keep_to
 from pipeline.clock import monotonic
@@ -18,10 +19,13 @@ from pipeline.workers.figures import cpu_seconds
 
 LEFT_ALONE_SHARE = 0.3
 """A core on which others spend more than this share of the time is theirs, too."""
+_SECONDS_AN_INTERRUPT = 50e-6
+"""What answering a device costs whoever runs on that core, in whose time it is counted: of two workers that waited for
+an H100 equally often, the one on the core that answers it needed twice the time."""
 _FEWEST_LOOKS, _MOST_LOOKS = 2, 120
 """Looks in a row before a core is left: more each time, where none is left alone for long."""
 
-_STAT = Path("/proc/stat")
+_STAT, _INTERRUPTS = Path("/proc/stat"), Path("/proc/interrupts")
 _TICKS_A_SECOND = 100.0
 _IDLE = slice(3, 5)
 """Columns of a core's line: idle, and waiting for a disk."""
@@ -34,9 +38,10 @@ _log = logging.getLogger("onpace.workers")
 class OneCore:
     """Chooses a core, and another when it is wanted. Not thread-safe."""
 
-    def __init__(self, number: int, workers: int, stat: Path = _STAT) -> None:
-        """``number`` of the worker, from 1, of so many ``workers``. ``stat``: /proc/stat."""
+    def __init__(self, number: int, workers: int, stat: Path = _STAT, interrupts: Path = _INTERRUPTS) -> None:
+        """``number`` of the worker, from 1, of so many ``workers``. ``stat`` and ``interrupts``: those of /proc."""
         self._stat = stat
+        self._interrupts = interrupts
         self._cores = all_cores()
         order = best_first(self._cores)
         self._own = order[(number - 1) % len(order)]
@@ -57,7 +62,8 @@ class OneCore:
         """Choose where to be, by how busy the cores were since the last look.
 
         The first time that is its own core, however busy: workers that have not chosen yet are on all of them. Where
-        others want it, the worker goes to a core that is no worker's own: two of them on one would both come too late.
+        others want it, or a device, the worker goes to a core that is no worker's own: two of them on one would both
+        come too late.
         """
         wanted = self._wanted()
         if self._core is not None:
@@ -81,26 +87,53 @@ class OneCore:
         self._core, self._unwelcome = core, 0
 
     def _wanted(self) -> dict[int, float]:
-        """Return core -> share of its time since the last look that others spent there, 0-1."""
-        (at, own, cores), self._before = self._before, self._times()
-        now, own_now, cores_now = self._before
-        seconds = now - at
+        """Return core -> share of its time since the last look that others spent there, devices among them."""
+        before, self._before = self._before, self._times()
+        now = self._before
+        seconds = now.at - before.at
         if seconds <= 0.0:
             return {}
-        wanted = {core: (cores_now[core] - spent) / seconds for core, spent in cores.items() if core in cores_now}
+        wanted = {core: (now.busy[core] - spent) / seconds for core, spent in before.busy.items() if core in now.busy}
         if self._core in wanted:
-            wanted[self._core] -= (own_now - own) / seconds
+            wanted[self._core] -= (now.own - before.own) / seconds
+        for core in wanted:
+            answered = now.interrupts.get(core, 0) - before.interrupts.get(core, 0)
+            wanted[core] += answered * _SECONDS_AN_INTERRUPT / seconds
         return wanted
 
-    def _times(self) -> tuple[float, float, dict[int, float]]:
-        """Return the monotonic clock, this process's processor time, and that of each core, in seconds."""
-        cores: dict[int, float] = {}
-        told_of_all = ""
-        with suppress(OSError):
-            told_of_all = self._stat.read_text()
-        for line in told_of_all.splitlines():
-            name, *columns = line.split()
+    def _times(self) -> _Times:
+        busy: dict[int, float] = {}
+        for name, *columns in (line.split() for line in _lines(self._stat)):
             if name.startswith("cpu") and name != "cpu" and (core := int(name[3:])) in self._cores:
                 told = [int(column) for column in columns]
-                cores[core] = (sum(told[_TOLD]) - sum(told[_IDLE])) / _TICKS_A_SECOND
-        return monotonic(), cpu_seconds(), cores
+                busy[core] = (sum(told[_TOLD]) - sum(told[_IDLE])) / _TICKS_A_SECOND
+        return _Times(monotonic(), cpu_seconds(), busy, _answered(self._interrupts))
+
+
+class _Times(NamedTuple):
+    at: float
+    """Monotonic seconds."""
+    own: float
+    """This process's processor time, in seconds."""
+    busy: dict[int, float]
+    """Of each core, in seconds."""
+    interrupts: dict[int, int]
+    """Of devices, that each core answered."""
+
+
+def _answered(interrupts: Path) -> dict[int, int]:
+    """Return core -> interrupts of devices that it answered so far."""
+    header, *lines = _lines(interrupts) or [""]
+    cores = [int(name[3:]) for name in header.split()]
+    answered = dict.fromkeys(cores, 0)
+    for number, *counts in (line.split() for line in lines):
+        if number.rstrip(":").isdigit():  # the others are the system's own
+            for core, count in zip(cores, counts, strict=False):
+                answered[core] += int(count)
+    return answered
+
+
+def _lines(told: Path) -> list[str]:
+    with suppress(OSError):
+        return [line for line in told.read_text().splitlines() if line.strip()]
+    return []

@@ -99,6 +99,28 @@ def test_a_worker_that_leaves_its_core_goes_to_no_other_workers(machine):
     assert worker.core == HERE[0]
 
 
+def test_a_core_that_answers_a_device_all_the_time_is_left(machine, tmp_path):
+    told = tmp_path / "interrupts"
+
+    def answer(count):
+        cores = sorted(HERE)
+        head = "     ".join(f"CPU{core}" for core in cores)
+        device = "  ".join(str(count if core == HERE[0] else 3) for core in cores)
+        own = "  ".join(str(9 * count) for _ in cores)
+        told.write_text(f"      {head}\n 42:  {device}  PCI-MSIX  2-edge  nvidia\nLOC:  {own}  Local timer\nERR:  0\n")
+
+    answer(0)
+    worker = OneCore(1, 1, machine.path, told)
+    machine()
+    worker.look()
+    assert worker.core == HERE[0]
+    for second in (1, 2):
+        answer(9000 * second)  # which costs its own process: nobody else is seen there
+        machine(own=0.6, c0=0.6)
+        worker.look()
+    assert worker.core in HERE[1:]
+
+
 def test_where_every_core_is_wanted_a_worker_may_be_anywhere(machine):
     worker = OneCore(1, 1, machine.path)
     machine()
@@ -183,8 +205,8 @@ def test_where_the_system_does_not_tell_or_does_not_let_it_choose_a_worker_may_b
     elsewhere._own = 4095
     lines = machine.path.read_text().splitlines()
     machine.path.write_text("\n".join([*lines, "cpu4095 0 0 0 0 0 0 0 0 0 0"]))
-    elsewhere._before = elsewhere._times()
-    elsewhere._before = (elsewhere._before[0] - 1.0, *elsewhere._before[1:])
+    now = elsewhere._times()
+    elsewhere._before = now._replace(at=now.at - 1.0)
     for _ in range(3):
         elsewhere.look()
     assert elsewhere.core is None

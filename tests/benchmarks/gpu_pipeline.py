@@ -138,11 +138,12 @@ def _busy_thread() -> Iterator[None]:
         thread.join()
 
 
-def lateness(clip: Path, model: Path, runs: Runs, seconds: float) -> dict[str, float]:
+def lateness(clip: Path, model: Path, runs: Runs, seconds: float) -> dict[str, Any]:
     """How old one camera's results are when they are published, and how much of that is decoding and inference."""
     with playing(clip, model, runs, 1, batch_size=1, live=True) as (running, _):
         time.sleep(2.0)
         seen: list[tuple[float, ...]] = []
+        moments: list[float] = []
         record = running.times.record
 
         def listening(inferred: Any, *, age_seconds: float, **others: Any) -> None:
@@ -151,6 +152,7 @@ def lateness(clip: Path, model: Path, runs: Runs, seconds: float) -> dict[str, f
             track = others["track_seconds"] or 0.0
             before = age_seconds - wait - frame.decode_seconds - sum(work) - track
             seen.append((age_seconds, before, frame.decode_seconds, wait, *work, track))
+            moments.append(time.monotonic())
             record(inferred, age_seconds=age_seconds, **others)
 
         running.times.record = listening  # type: ignore[method-assign]
@@ -159,9 +161,11 @@ def lateness(clip: Path, model: Path, runs: Runs, seconds: float) -> dict[str, f
     figures = {"frames": float(len(rows))}
     for name, values in zip(PARTS, rows.T, strict=True):
         figures[f"{name}_ms_p50"], figures[f"{name}_ms_p99"] = map(float, np.percentile(values, (50, 99)))
-    slowest = rows[rows[:, 0] >= np.percentile(rows[:, 0], 98)]
+    among_slowest = rows[:, 0] >= np.percentile(rows[:, 0], 98)
+    slowest = rows[among_slowest]
     return {
         **figures,
+        "slowest_at_seconds": [round(at - moments[0], 2) for at in np.array(moments)[among_slowest]],
         **{f"{name}_ms_slowest": float(value) for name, value in zip(PARTS, slowest.mean(0), strict=True)},
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +131,7 @@ def allow_precisions(library: TrtLibrary, network: Any, config: Any, model: Path
 
     There the types of the file are only a start, from which the builder may take whatever is allowed, float32 always
     included. So layers are held in what the file says: half precision where it is half, and the head's arithmetic in
-    float32. Around eight bits half precision holds the convolutions that are left in float, and what follows them up
-    to the next eight bits; the others may yet become eight bits as well.
+    float32. Around eight bits only the head is held: other layers may yet become eight bits as well.
     """
     trt = library.trt
     graph = onnx.shape_inference.infer_shapes(onnx.load(str(model))).graph
@@ -146,7 +144,7 @@ def allow_precisions(library: TrtLibrary, network: Any, config: Any, model: Path
     config.set_flag(trt.BuilderFlag.FP16)  # with int8 too: for the layers that it leaves out
     config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
     held = dict.fromkeys(find_layers(graph).tail, trt.DataType.FLOAT)
-    held.update(dict.fromkeys(_left_in_float(graph, held) if quantised else halves, trt.DataType.HALF))
+    held.update(dict.fromkeys(() if quantised else halves, trt.DataType.HALF))
     kinds = {getattr(trt.LayerType, name) for name in _HELD_LAYERS}
     for layer in (network.get_layer(index) for index in range(network.num_layers)):
         kind = held.get(layer.name)  # they are called as their nodes are
@@ -160,22 +158,6 @@ def _nodes_in_half(graph: Any) -> frozenset[str]:
     values = [*graph.value_info, *graph.output]
     half = {value.name for value in values if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}
     return frozenset(node.name for node in graph.node if node.output[0] in half)
-
-
-def _left_in_float(graph: Any, tail: Container[str]) -> list[str]:
-    """Return the names of the convolutions outside of ``tail`` that read no eight bits, and of what reads only them."""
-    constants = {tensor.name for tensor in graph.initializer}
-    found: list[str] = []
-    theirs: set[str] = set()  # tensors
-    quantised = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
-    for node in graph.node:
-        if node.name in tail or node.op_type in QUANTISED_OPS:
-            continue
-        is_float = node.op_type == "Conv" and quantised.isdisjoint(node.input)
-        if is_float or (not theirs.isdisjoint(node.input) and theirs | constants >= set(node.input)):
-            found.append(node.name)
-            theirs.update(node.output)
-    return found
 
 
 def _unsupported(library: TrtLibrary, spec: ModelSpec, parser: Any) -> ModelError:

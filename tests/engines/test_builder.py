@@ -174,7 +174,7 @@ class Held:
 
 @pytest.mark.parametrize(
     ("precision", "flags", "half"),
-    [("fp32", [], 0), ("fp16", ["fp16", "prefer"], 66), ("int8", ["int8", "fp16", "prefer"], 7)],
+    [("fp32", [], 0), ("fp16", ["fp16", "prefer"], 66), ("int8", ["int8", "fp16", "prefer"], 0)],
 )
 def test_library_without_types_in_the_file_is_held_to_them(tmp_path, rtx, precision, flags, half):
     """TensorRT 8.6 is weakly typed: what it is told beside the file. Layers and their names are of the real parser."""

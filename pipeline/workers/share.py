@@ -9,11 +9,11 @@ from engines.device import find_gpus
 from engines.errors import RuntimeMissingError
 from pipeline.config.sections import Config, StreamSection
 
-STREAMS_A_WORKER = 12
-"""On a GPU. A worker has one core; twelve cameras of 30 pictures a second took 0.6 of one beside an H100."""
+STREAMS_A_WORKER = 10
+"""On a GPU. A worker has one core; ten cameras of 30 pictures a second took half of one beside an H100."""
 
-_SHARE_OF_CORES = 0.75
-"""The parent, CUDA and whoever else is there need some, too."""
+_SHARE_OF_CORES = 0.875
+"""The parent, the GPU's interrupts and whoever else is there need some, too."""
 _USUAL_FPS = 30.0
 _SELDOM_SECONDS = 3600.0
 

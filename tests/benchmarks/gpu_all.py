@@ -114,11 +114,11 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
         *(
             Step(
                 f"cameras-{codec}",
-                [*path, "--only", f"cameras-{codec}", "--model", "street", "--workers", workers, "--seconds", "4"],
+                [*path, "--only", f"cameras-{codec}", "--model", "street", "--workers", "14", "--seconds", "4"],
                 limit_seconds=220,
                 shares=True,
             )
-            for codec, workers in (("h264", "14"), ("hevc", "15"))
+            for codec in ("h264", "hevc")
         ),
         Step(
             "compare-street",

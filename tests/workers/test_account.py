@@ -122,7 +122,7 @@ def test_what_is_written_in_pieces_is_read_whole(messages, cuts):
 
 @pytest.mark.parametrize(
     ("streams", "cores", "workers"),
-    [(0, 16, 1), (1, 16, 1), (12, 16, 1), (13, 16, 2), (140, 16, 12), (140, 4, 3), (28, 2, 1), (28, 1, 1)],
+    [(0, 16, 1), (1, 16, 1), (10, 16, 1), (11, 16, 2), (140, 16, 14), (140, 4, 3), (28, 2, 1), (28, 1, 1)],
 )
 def test_workers_are_as_many_as_the_streams_need_and_the_cores_allow(streams, cores, workers):
     assert workers_for(streams, cores) == workers

@@ -30,6 +30,7 @@ from engines.faster_graph import faster_graph
 from engines.faster_shape import Shape, faster_shape, run_together
 from engines.model_spec import ModelSpec
 from engines.precision.kept import kept_model, made_seconds
+from engines.precision.typed_model import spec_of_typed
 from engines.runtime import RuntimeOptions, Slot, Tensors
 from engines.shape_by_load import EitherSlot, ShapeByLoad
 
@@ -46,6 +47,7 @@ class CpuRuntime:
             counted = (options.builds, self.name)
             model = kept_model(model, spec, options.precision, options.calibration, form="cpu", count=counted)
             self.build_seconds = made_seconds(model)
+            spec = spec_of_typed(spec, options.precision)
         self.file = model
         self.max_batch = _max_batch(spec, options)
         self._spec = spec

@@ -18,6 +18,7 @@ from engines.errors import DeviceMemoryError, ModelError, RuntimeMissingError
 from engines.gpu_slot import GpuSlot
 from engines.model_spec import ModelSpec, TensorSpec
 from engines.precision.kept import kept_model, made_seconds
+from engines.precision.typed_model import spec_of_typed
 from engines.runtime import RuntimeOptions, Slot
 from engines.shape_profile import DEFAULT_MAX_BATCH
 
@@ -59,6 +60,7 @@ class CudaRuntime:
         if options.precision is not None:
             counted = (options.builds, self.name)
             model = kept_model(model, spec, options.precision, options.calibration, count=counted)
+        spec = spec_of_typed(spec, options.precision)
         self.file = model
         self.build_seconds = made_seconds(model) if options.precision not in (None, "fp32") else 0.0
         self.max_batch = _max_batch(spec, options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ class TensorRtRuntime:
         with ExitStack() as opened:
             engine = TrtEngine(builder.library, self.plan.read(), f"{self.plan.digest} of {spec.name}")
             most = _check_io(engine, spec)
+            taken = engine.dtype(spec.image_input.name).name  # fp16 takes pictures in half precision
+            spec = replace(spec, image_input=replace(spec.image_input, dtype=taken))
             self.max_batch = _max_batch(spec, options, most)
             rows = spec.max_batch or self.max_batch
             needed, free = _memory_needed(engine.context_bytes, spec, rows), gpu.free_bytes()

@@ -19,16 +19,16 @@ _LARGEST: dict[int, float] = {
 }
 
 
-def retype(model: Any, low: int, stay_float: Set[str], *, keep_io: bool) -> Any:
+def retype(model: Any, low: int, stay_float: Set[str], low_inputs: Set[str] = frozenset()) -> Any:
     """Return ``model`` with its float32 layers in ``low`` (a ``LOW_TYPES`` value), but for the nodes of ``stay_float``.
 
-    Also in float32 stay operators that know no other float type, and layers with a constant that ``low`` cannot hold.
-    ``keep_io`` leaves inputs and outputs float32. Every node must have a name and every tensor a known type
+    Also in float32 stay operators that know no other float type, layers with a constant that ``low`` cannot hold, and
+    inputs and outputs but for the inputs of ``low_inputs``. Every node must have a name and every tensor a known type
     (``prepared``). The model itself is not changed.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    _Retyping(copy, low, stay_float).run(keep_io)
+    _Retyping(copy, low, stay_float).run(low_inputs)
     return copy
 
 
@@ -45,19 +45,18 @@ class _Retyping:
         self._casts: dict[tuple[str, int], str] = {}
         self._nodes: list[Any] = []
 
-    def run(self, keep_io: bool) -> None:
+    def run(self, low_inputs: Set[str]) -> None:
         """Rewrite the graph in place."""
-        ends = TensorProto.FLOAT if keep_io else self._low
         for value in self._graph.input:
             if value.name in self._floats and value.name not in self._constants:
-                value.type.tensor_type.elem_type = self._now[value.name] = ends
+                kind = self._low if value.name in low_inputs else TensorProto.FLOAT
+                value.type.tensor_type.elem_type = self._now[value.name] = kind
         outputs = {value.name for value in self._graph.output if value.name in self._floats}
         for node in list(self._graph.node):
             self._retype_node(node)
         for value in self._graph.output:
             if value.name in outputs:
-                value.type.tensor_type.elem_type = ends
-                self._end_in(value.name, ends)
+                self._end_in_float(value.name)
         used = {name for node in self._nodes for name in node.input} | {value.name for value in self._graph.output}
         kept = [tensor for tensor in self._graph.initializer if tensor.name in used]
         del self._graph.initializer[:]
@@ -142,9 +141,9 @@ class _Retyping:
             self._casts[name, wanted] = fresh
         return self._casts[name, wanted]
 
-    def _end_in(self, name: str, wanted: int) -> None:
-        """Make the output ``name`` of type ``wanted``: what makes it so far gets another name."""
-        if self._now.get(name, wanted) == wanted:
+    def _end_in_float(self, name: str) -> None:
+        """Make the output ``name`` float32: what makes it so far gets another name."""
+        if self._now.get(name, TensorProto.FLOAT) == TensorProto.FLOAT:
             return
         before = f"{name}_before_cast"
         for node in self._nodes:
@@ -152,7 +151,7 @@ class _Retyping:
                 for place, used in enumerate(names):
                     if used == name:
                         names[place] = before
-        self._nodes.append(helper.make_node("Cast", [before], [name], name=f"{name}_cast", to=wanted))
+        self._nodes.append(helper.make_node("Cast", [before], [name], name=f"{name}_cast", to=TensorProto.FLOAT))
 
 
 def _float_tensors(graph: Any) -> frozenset[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
 CALIBRATED: tuple[Precision, ...] = ("int8", "fp8")
 """Those that take their ranges from pictures."""
 
-RECIPE = 3
+RECIPE = 4
 """Part of every cache key: grows when the same input gives other bits."""
 
 
@@ -80,7 +80,7 @@ def typed_model(
     stay_float = layers.tail
     try:
         if precision in LOW_TYPES:
-            proto = retype(proto, LOW_TYPES[precision], stay_float, keep_io=True)
+            proto = retype(proto, LOW_TYPES[precision], stay_float, _inputs_in(precision, spec))
         elif precision in CALIBRATED:
             stay_float = _left_in_float(proto, layers)
             if calibration is None:
@@ -93,6 +93,22 @@ def typed_model(
         raise ModelError(f"model {model}: cannot be made {precision}: {error}") from error
     _write(proto, out)
     return TypedModel(out, precision, tuple(sorted(stay_float)))
+
+
+def spec_of_typed(spec: ModelSpec, precision: Precision | None) -> ModelSpec:
+    """Return what ``typed_model`` makes of a model of ``spec``: fp16 takes its pictures in half precision.
+
+    What writes them rounds them. To cast 16 of 640x640 took TensorRT 77 of YOLOv8n's 2,656 microseconds on an H100.
+    """
+    if precision != "fp16" or spec.image_input.dtype != "float32":
+        return spec
+    return replace(spec, image_input=replace(spec.image_input, dtype="float16"))
+
+
+def _inputs_in(precision: Precision, spec: ModelSpec) -> frozenset[str]:
+    """Return the inputs that become ``precision`` as well; bf16 none, for want of such arrays on the host."""
+    changed = spec_of_typed(spec, precision) != spec
+    return frozenset({spec.image_input.name} if changed else ())
 
 
 def cpu_model(typed: Path, out: Path) -> Path:

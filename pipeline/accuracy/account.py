@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engines.model_spec import ModelSpec
 from engines.precision.kept import kept_model
-from engines.precision.typed_model import Calibration, Precision
+from engines.precision.typed_model import Calibration, Precision, spec_of_typed
 from pipeline.accuracy.average_precision import Accuracy
 from pipeline.accuracy.dataset import Dataset
 from pipeline.accuracy.evaluate import evaluate
@@ -50,7 +50,7 @@ def account_for(
         )
     typed = kept_model(model, spec, precision, calibration)
     before, _ = evaluate(model, spec, dataset, runtime="cpu")
-    after, _ = evaluate(typed, spec, dataset, runtime="cpu")
+    after, _ = evaluate(typed, spec_of_typed(spec, precision), dataset, runtime="cpu")
     if max_ap_loss is not None:
         refuse_loss(f"{precision} of {spec.name}", before, after, max_ap_loss)
     return before, after

@@ -18,7 +18,7 @@ from engines.errors import ModelError
 from engines.inspect_model import read_model_spec
 from engines.precision.kept import kept_model
 from engines.precision.quantise import without_pairs
-from engines.precision.typed_model import Calibration, cpu_model, typed_model
+from engines.precision.typed_model import Calibration, cpu_model, spec_of_typed, typed_model
 from engines.runtime import RuntimeOptions
 from tests.helpers.conv_onnx import SIZE, conv_detector
 from tests.helpers.family_onnx import LAYOUTS, planted_family
@@ -55,7 +55,8 @@ def typed(model: Path, precision: str, frames: Calibration | None = None) -> Pat
 
 def answer(model: Path, picture: np.ndarray, options: Any = None) -> np.ndarray:
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"images": picture})[0]
+    half = session.get_inputs()[0].type == "tensor(float16)"
+    return session.run(None, {"images": picture.astype(np.float16) if half else picture})[0]
 
 
 def convolutions(model: Path) -> dict[str, Any]:
@@ -71,9 +72,10 @@ def test_fp16_of_every_family_finds_the_same_boxes(tmp_path, layout):
     model = planted_family(tmp_path / "planted.onnx", layout, boxes)
     spec, low = read_model_spec(model), typed(model, "fp16")
     assert read_model_spec(low).family == spec.family
+    assert read_model_spec(low).image_input.dtype == spec_of_typed(spec, "fp16").image_input.dtype == "float16"
     with (
         CpuRuntime(model, spec, RuntimeOptions(threads=1)) as before,
-        CpuRuntime(low, spec, RuntimeOptions(threads=1)) as after,
+        CpuRuntime(low, spec_of_typed(spec, "fp16"), RuntimeOptions(threads=1)) as after,
     ):
         expected, found = before.slots[0].run(1), after.slots[0].run(1)
     for name, array in expected.items():
@@ -81,14 +83,15 @@ def test_fp16_of_every_family_finds_the_same_boxes(tmp_path, layout):
         assert np.abs(found[name] - array).max() <= 0.25  # pixels: fp16 counts in steps of 0.25 from 256 to 512
 
 
-def test_fp16_keeps_inputs_outputs_and_the_heads_arithmetic_in_float(model):
+def test_fp16_takes_pictures_in_half_precision_and_keeps_outputs_and_the_heads_arithmetic_in_float(model):
     low = onnx.load(str(typed(model, "fp16")))
-    assert {v.type.tensor_type.elem_type for v in [*low.graph.input, *low.graph.output]} == {TensorProto.FLOAT}
+    assert {value.type.tensor_type.elem_type for value in low.graph.input} == {TensorProto.FLOAT16}
+    assert {value.type.tensor_type.elem_type for value in low.graph.output} == {TensorProto.FLOAT}
     weights = {tensor.name: tensor.data_type for tensor in low.graph.initializer}
     convs = [node for node in low.graph.node if node.op_type == "Conv"]
     assert {weights[node.input[1]] for node in convs} == {TensorProto.FLOAT16}
-    # One cast in, one for each head's answer out: nothing in between changes type and back.
-    assert Counter(node.op_type for node in low.graph.node)["Cast"] == 4
+    # One cast for each head's answer out: nothing in between changes type and back.
+    assert Counter(node.op_type for node in low.graph.node)["Cast"] == 3
     onnx.checker.check_model(low, full_check=True)
 
 
@@ -117,6 +120,7 @@ def test_bf16_holds_its_weights_and_is_valid_onnx(model):
     low = onnx.load(str(typed(model, "bf16")))
     kinds = {tensor.name: tensor.data_type for tensor in low.graph.initializer}
     assert {kinds[node.input[1]] for node in low.graph.node if node.op_type == "Conv"} == {TensorProto.BFLOAT16}
+    assert low.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT  # NumPy has no bfloat16
     onnx.checker.check_model(low, full_check=True)
 
 

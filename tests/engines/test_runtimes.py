@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 from engines.buffers import PinnedBuffer
@@ -15,6 +16,7 @@ from engines.plan_building import PlanBuilder
 from engines.runtime import RUNTIMES, DeviceSlot, PlanOptions, RuntimeOptions, open_runtime
 from engines.trt.engine import TrtEngine
 from engines.trt.options import BuildOptions
+from tests.helpers.conv_onnx import SIZE, conv_detector
 from tests.helpers.tiny_onnx import PlantedBox, colour_detector, do_nothing_detector, planted_detector
 from tests.helpers.yolo_onnx import yolo_detector
 
@@ -59,6 +61,22 @@ def test_outputs_are_the_models(tmp_path, opened, prefer, dtype):
         assert found[0, :4, 0].tolist() == [60, 70, 60, 60]
     assert runtime.name in RUNTIMES
     assert "\n" not in runtime.describe()
+
+
+def test_fp16_takes_pictures_in_half_precision_and_finds_the_same(tmp_path, opened):
+    model = conv_detector(tmp_path / "m.onnx")
+    picture = np.random.default_rng(4).random((1, 3, SIZE, SIZE), np.float32)
+    slot = opened(model, precision="fp16").slots[0]
+    assert slot.input.dtype == np.float16
+    slot.input[:1] = picture
+    found = slot.run(1)["output0"]
+    with open_runtime("cpu", model, read_model_spec(model), RuntimeOptions()) as reference:
+        reference.slots[0].input[:1] = picture
+        expected = reference.slots[0].run(1)["output0"].copy()
+    assert found.dtype == expected.dtype == np.float32
+    wrong = np.abs(found - expected)[0]
+    assert wrong[:4].max() < 0.5  # pixels
+    assert wrong[4:].max() < 0.01
 
 
 def test_every_row_of_a_dynamic_batch_is_its_own_picture(tmp_path, opened):

@@ -108,19 +108,23 @@ class Nvdec:
 
     def _caps(self, kind: Kind) -> dict[str, Any]:
         """Return what NVDEC says it can do. Asked once: the library makes a CUDA context for the answer, and holds
-        the interpreter lock meanwhile, which stops every other stream."""
+        the interpreter lock meanwhile, which stops every other stream. Raises NvdecRefusedError where it says nothing,
+        as for want of memory."""
         with self._lock:
             found = self._known_caps.get((kind.codec, kind.bits))
             if found is None:
                 library = self._library
-                found = self._known_caps[kind.codec, kind.bits] = dict(
-                    library.GetDecoderCaps(
+                try:
+                    answer = library.GetDecoderCaps(
                         gpuid=self.gpu.index,
                         codec=getattr(library.cudaVideoCodec, kind.codec),
                         chromaformat=library.cudaVideoChromaFormat(_CHROMA_420),
                         bitdepth=kind.bits,
                     )
-                )
+                except Exception as error:  # the library's exceptions have no common base of their own
+                    words = " ".join(str(error).split())[:200]
+                    raise NvdecRefusedError(f"NVDEC does not say what it takes: {words}") from error
+                found = self._known_caps[kind.codec, kind.bits] = dict(answer)
             return found
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from engines.device import Gpu
 from engines.errors import DeviceMemoryError
 from pipeline.decode.decoder import CorruptPacketError, open_decoder
 from pipeline.decode.gpu_first import GpuFirst
+from pipeline.decode.nvdec import Nvdec
 from pipeline.source.source import SourceOptions, open_source
 from tests.helpers.test_data import test_data
 
@@ -36,7 +39,31 @@ class NoDecoderLeft:
         raise DeviceMemoryError("the GPU is out of memory (CUDA_ERROR_OUT_OF_MEMORY, out of memory).")
 
 
-@pytest.mark.parametrize(("gpu", "told"), [(FullGpu(), "no 3 MiB left"), (NoDecoderLeft(), "out of memory")])
+def silent_nvdec():
+    """NVDEC whose library has no memory left for the context in which it would ask: what it said on an H100."""
+
+    def fail(**_):
+        raise RuntimeError(
+            "PyNvDecoderCaps : \nError code : 1\nError Type : CUDA driver API error CUDA_ERROR_INVALID_VALUE"
+        )
+
+    nvdec = object.__new__(Nvdec)  # a whole one needs a GPU
+    nvdec.gpu = Gpu(0, "NVIDIA TEST", (9, 0), 1 << 30)
+    nvdec._library = SimpleNamespace(
+        GetDecoderCaps=fail, cudaVideoCodec=SimpleNamespace(H264=4), cudaVideoChromaFormat=int
+    )
+    nvdec._lock, nvdec._known_caps = threading.Lock(), {}
+    return nvdec
+
+
+@pytest.mark.parametrize(
+    ("gpu", "told"),
+    [
+        (FullGpu(), "no 3 MiB left"),
+        (NoDecoderLeft(), "out of memory"),
+        (silent_nvdec(), "NVDEC does not say what it takes: PyNvDecoderCaps : Error code : 1"),
+    ],
+)
 def test_without_memory_for_it_a_stream_goes_on_in_software_and_says_so_once(gpu, told, caplog):
     gpu_first = GpuFirst(gpu, logging.getLogger("onpace.source.yard"))
     for _ in range(2):

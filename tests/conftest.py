@@ -7,9 +7,13 @@ this Python is still skipped there: TensorRT 8.6 and ONNX Runtime's CUDA build f
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import signal
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +27,19 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Have tests that use the GPU take turns, whichever process they are in: one of them fills its memory on purpose.
+
+    Outside of everything else, so that waiting counts towards no time limit.
+    """
+    if not _uses_gpu(item):
+        return (yield)
+    with (Path(tempfile.gettempdir()) / f"onpace-tests-gpu-{os.getuid()}.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        return (yield)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("runtime"):
         name = mark.args[0]
@@ -31,6 +48,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             _give_up(f"runtime {name}: {reason}", fail=name != "cpu" and _no_gpu() is not None)
     if item.get_closest_marker("cuda") and _no_gpu() is not None:
         _give_up(f"no GPU: {_no_gpu()}", fail=True)
+
+
+def _uses_gpu(item: pytest.Item) -> bool:
+    marked = item.get_closest_marker("cuda") or any(mark.args[0] != "cpu" for mark in item.iter_markers("runtime"))
+    return bool(marked) and _no_gpu() is None
 
 
 def _give_up(reason: str, *, fail: bool) -> None:

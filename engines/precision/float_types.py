@@ -19,7 +19,7 @@ _LARGEST: dict[int, float] = {
 }
 
 
-def retype(model: Any, low: int, stay_float: Set[str], low_inputs: Set[str] = frozenset()) -> Any:
+def retype(model: Any, low: int, stay_float: Set[str], low_inputs: Set[str]) -> Any:
     """Return ``model`` with its float32 layers in ``low`` (a ``LOW_TYPES`` value), but for the nodes of ``stay_float``.
 
     Also in float32 stay operators that know no other float type, layers with a constant that ``low`` cannot hold, and

@@ -26,7 +26,7 @@ from tests.benchmarks.gpu_table import table
 
 STREAMS = 28
 BATCH = 16
-_RAMPS = {"h264": "60,100,120,130,140,150,160,170", "hevc": "60,120,160,190,210,230,250,270,290"}
+_RAMPS = {"h264": "100,140,150,160,170", "hevc": "120,180,210,230,250,270"}
 
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -80,8 +80,8 @@ MEASUREMENTS = {  # name -> seconds it may take
     "pipeline-street-h264": 150,
     "decode-hevc": 60,
     "latency": 90,
-    "cameras-h264": 200,
-    "cameras-hevc": 200,
+    "cameras-h264": 240,
+    "cameras-hevc": 240,
     "graphs-n": 120,
 }
 

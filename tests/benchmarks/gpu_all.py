@@ -115,7 +115,7 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
             Step(
                 f"cameras-{codec}",
                 [*path, "--only", f"cameras-{codec}", "--model", "street", "--workers", "14", "--seconds", "4"],
-                limit_seconds=220,
+                limit_seconds=260,
                 shares=True,
             )
             for codec in ("h264", "hevc")

@@ -17,19 +17,14 @@ Shares of the time measured with one thread of a 2.1 GHz Xeon; ``python -m tests
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import helper, numpy_helper
-from onnx.external_data_helper import uses_external_data
+from onnx import helper
 
-_STANDARD = ("", "ai.onnx")
-_LARGEST_FILE_BYTES = 1 << 28
-"""The rewritten model travels through memory twice more; models beyond this size gain too little by it."""
+from engines.graph_rewriting import OnnxGraph, Rule, attributes, rewritten
+
 _SWAP_FIRST_AND_LAST = [0, 3, 2, 1]
 """Transposes channels first to channels last and back."""
 _SOFTMAX_OF_ONE_AXIS = 13
@@ -40,94 +35,10 @@ _TO_THE_END = (1 << 31) - 1
 
 def faster_graph(model: Path) -> bytes | None:
     """Return ``model`` rewritten and serialised; None where there is nothing to rewrite."""
-    try:
-        if model.stat().st_size > _LARGEST_FILE_BYTES:
-            return None
-        proto = onnx.load_model(model, load_external_data=False)
-    except Exception:  # whoever opens the file says what is wrong with it
-        return None
-    if any(uses_external_data(tensor) for tensor in proto.graph.initializer):
-        return None
-    graph = _Graph(proto)
-    changed = [rule(graph) for rule in _RULES]
-    if not any(changed):
-        return None
-    graph.finish()
-    rewritten: bytes = proto.SerializeToString()
-    return rewritten
+    return rewritten(model, _RULES)
 
 
-class _Graph:
-    """A graph's nodes and constants while they are rewritten."""
-
-    def __init__(self, model: Any) -> None:
-        self._graph = graph = model.graph
-        self.opset = max((opset.version for opset in model.opset_import if opset.domain in _STANDARD), default=0)
-        self.nodes = list(graph.node)
-        self._weights = {tensor.name: tensor for tensor in graph.initializer}
-        self._fed = {value.name for value in graph.input}
-        self._made_by = {name: node for node in self.nodes for name in node.output}
-
-    def maker(self, name: str, op_type: str) -> Any:
-        """Return the node that makes ``name`` if it is an ``op_type``, else None."""
-        node = self._made_by.get(name)
-        return node if node is not None and node.op_type == op_type and node.domain in _STANDARD else None
-
-    def of_type(self, op_type: str) -> list[Any]:
-        """Return the nodes of one operator, in the graph's order."""
-        return [node for node in self.nodes if node.op_type == op_type and node.domain in _STANDARD]
-
-    def constant(self, name: str) -> NDArray[Any] | None:
-        """Return the value of ``name``; None where it is not constant."""
-        if name in self._weights and name not in self._fed:  # an initializer that is an input, too, is only a default
-            value: NDArray[Any] = numpy_helper.to_array(self._weights[name])
-            return value
-        node = self.maker(name, "Constant")
-        return attributes(node).get("value") if node is not None else None
-
-    def add_weight(self, output: str, value: NDArray[Any]) -> str:
-        """Add an initializer for the node that makes ``output``; return its name."""
-        name = f"onpace/weight/{output}"
-        self._graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def replace(self, olds: list[Any], news: list[Any]) -> None:
-        """Put ``news`` in the place of the first of ``olds``, which must make what they make."""
-        places = [place for place, node in enumerate(self.nodes) if any(node is old for old in olds)]
-        for place in reversed(places):
-            del self.nodes[place]
-        self.nodes[places[0] : places[0]] = news
-        self._made_by.update({name: node for node in news for name in node.output})
-
-    def finish(self) -> None:
-        """Write the nodes back, without those and the weights that nobody reads any more."""
-        read = {value.name for value in self._graph.output}
-        kept = []
-        for node in reversed(self.nodes):
-            if read.intersection(node.output) or not node.output:
-                kept.append(node)
-                read.update(node.input, *map(_names_in_subgraphs, node.attribute))
-        weights = [tensor for tensor in self._graph.initializer if tensor.name in read]
-        kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
-        del self._graph.node[:], self._graph.initializer[:]
-        self._graph.node.extend(kept)
-        self._graph.initializer.extend(weights)
-
-
-def attributes(node: Any) -> dict[str, Any]:
-    """Return a node's attributes by name, tensors as arrays."""
-    found = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    return {name: numpy_helper.to_array(x) if isinstance(x, onnx.TensorProto) else x for name, x in found.items()}
-
-
-def _names_in_subgraphs(attribute: Any) -> set[str]:
-    graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-    inner = {name for graph in graphs for node in graph.node for name in node.input}
-    inner.update(value.name for graph in graphs for value in graph.output)
-    return inner.union(*(_names_in_subgraphs(a) for graph in graphs for node in graph.node for a in node.attribute))
-
-
-def _unite_focus(graph: _Graph) -> bool:
+def _unite_focus(graph: OnnxGraph) -> bool:
     """Slices, concatenation and convolution -> one convolution of twice the kernel and stride."""
     united = False
     for conv in graph.of_type("Conv"):
@@ -160,7 +71,7 @@ def _unite_focus(graph: _Graph) -> bool:
     return united
 
 
-def _phase(graph: _Graph, name: str) -> tuple[str, int, int]:
+def _phase(graph: OnnxGraph, name: str) -> tuple[str, int, int]:
     """Return what ``name`` takes every second row and column of, and the first row and column; "" for anything else."""
     first: dict[int, int] = {}
     while (node := graph.maker(name, "Slice")) is not None:
@@ -177,7 +88,7 @@ def _phase(graph: _Graph, name: str) -> tuple[str, int, int]:
     return (name, first[2], first[3]) if len(first) == 2 else ("", 0, 0)
 
 
-def _chain_pools(graph: _Graph) -> bool:
+def _chain_pools(graph: OnnxGraph) -> bool:
     """Maxima over growing squares of one tensor -> each from the one before."""
     by_source: dict[str, list[tuple[int, Any]]] = {}
     for pool in graph.of_type("MaxPool"):
@@ -212,7 +123,7 @@ def _side_of_same_size_pool(pool: Any) -> int:
     return int(kernel[0]) if pads == [kernel[0] // 2] * 4 else 0
 
 
-def _sum_shares_in_place(graph: _Graph) -> bool:
+def _sum_shares_in_place(graph: OnnxGraph) -> bool:
     """1x1 convolution to few channels, moved to the front for it -> matrix product where they are, at the end."""
     changed = False
     for conv in graph.of_type("Conv"):
@@ -237,7 +148,7 @@ def _sum_shares_in_place(graph: _Graph) -> bool:
     return changed
 
 
-def _channels_last(graph: _Graph, conv: Any) -> tuple[str, list[Any]] | None:
+def _channels_last(graph: OnnxGraph, conv: Any) -> tuple[str, list[Any]] | None:
     """Return what ``conv`` reads with its channels at the end, and nodes that make it so; None unless that is cheap."""
     moved = graph.maker(conv.input[0], "Transpose")
     if moved is not None:
@@ -251,4 +162,4 @@ def _channels_last(graph: _Graph, conv: Any) -> tuple[str, list[Any]] | None:
     return shares, [transpose, helper.make_node("Softmax", [source], [shares], softmax.name, axis=3)]
 
 
-_RULES: tuple[Callable[[_Graph], bool], ...] = (_unite_focus, _chain_pools, _sum_shares_in_place)
+_RULES: tuple[Rule, ...] = (_unite_focus, _chain_pools, _sum_shares_in_place)

@@ -13,6 +13,7 @@ from engines.model_spec import ModelSpec
 from engines.precision.layers import find_layers
 from engines.precision.prepare import QUANTISED_OPS
 from engines.shape_profile import ShapeProfile, batch_that_fits
+from engines.trt.faster_tail import faster_tail
 from engines.trt.library import TrtLibrary
 from engines.trt.options import BuildOptions
 from engines.trt.progress import Progress, make_monitor
@@ -51,12 +52,14 @@ def build_plan(
             raise RunError(f"{library.flavour} {library.version} cannot build here: {library.complaint()}") from error
         network = builder.create_network(library.creation_flags())
         parser = trt.OnnxParser(network, library.logger)
-        if not parser.parse_from_file(str(model)):
+        faster = faster_tail(model)
+        if not (parser.parse_from_file(str(model)) if faster is None else parser.parse(faster)):
             raise _unsupported(library, spec, parser)
         config = builder.create_builder_config()
         cache = _configure(library, config, options, timing_cache)
         if not library.strongly_typed:
-            allow_precisions(library, network, config, model)
+            graph = onnx.load(str(model)) if faster is None else onnx.load_from_string(faster)
+            allow_precisions(library, network, config, graph)
         _add_profile(library, builder, config, network, spec, shapes)
         monitor = make_monitor(trt, progress) if progress is not None and library.shows_progress else None
         if monitor is not None:  # which must outlive the build
@@ -126,15 +129,15 @@ def _filled(stated: tuple[int, ...], batch: int, spec: ModelSpec) -> tuple[int, 
     return tuple(length if length >= 0 else usual[place] for place, length in enumerate(stated))
 
 
-def allow_precisions(library: TrtLibrary, network: Any, config: Any, model: Path) -> None:
-    """Allow the precisions that the file uses, where types in the file do not suffice (TensorRT 8.6).
+def allow_precisions(library: TrtLibrary, network: Any, config: Any, model: Any) -> None:
+    """Allow the precisions that ``model`` (an onnx.ModelProto) uses, where its types do not suffice (TensorRT 8.6).
 
     There the types of the file are only a start, from which the builder may take whatever is allowed, float32 always
     included. So layers are held in what the file says: half precision where it is half, and the head's arithmetic in
     float32. Around eight bits only the head is held: other layers may yet become eight bits as well.
     """
     trt = library.trt
-    graph = onnx.shape_inference.infer_shapes(onnx.load(str(model))).graph
+    graph = onnx.shape_inference.infer_shapes(model).graph
     quantised = any(node.op_type in QUANTISED_OPS for node in graph.node)
     halves = _nodes_in_half(graph)
     if quantised:

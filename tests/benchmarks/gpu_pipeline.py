@@ -100,6 +100,7 @@ def throughput(
     """Frames a second of files, with and without a second busy Python thread, in turns."""
     with playing(clip, model, runs, streams, workers, batch_size=batch) as (running, subscriber):
         _settle(subscriber)
+        subscriber.parts_ms()
         quiet, busy, cpu = [], [], []
         for _ in range(2):
             fps, spent = _rate(subscriber, seconds)
@@ -107,6 +108,7 @@ def throughput(
             cpu.append(spent)
             with _busy_thread():
                 busy.append(_rate(subscriber, seconds)[0])
+        parts = subscriber.parts_ms()
         failure = running.failure
     if failure is not None:
         raise failure
@@ -116,6 +118,7 @@ def throughput(
         "fps_beside_busy_thread": float(np.mean(busy)),
         "busy_ratio": float(np.mean(busy) / np.mean(quiet)),
         "windows_fps": [round(fps) for pair in zip(quiet, busy, strict=True) for fps in pair],
+        "ms_p50_p95_p99": parts,
     }
 
 

@@ -193,7 +193,7 @@ def test_library_without_types_in_the_file_is_held_to_them(tmp_path, rtx, precis
         BuilderFlag=SimpleNamespace(FP16="fp16", INT8="int8", PREFER_PRECISION_CONSTRAINTS="prefer"),
     )
     told = []
-    allow_precisions(replace(rtx, trt=weak), kept, SimpleNamespace(set_flag=told.append), typed)
+    allow_precisions(replace(rtx, trt=weak), kept, SimpleNamespace(set_flag=told.append), onnx.load(str(typed)))
     assert told == flags
     convolutions = [layer for layer in layers if layer.type == trt.LayerType.CONVOLUTION]
     assert [layer.precision for layer in convolutions].count(trt.DataType.HALF) == half

@@ -79,7 +79,7 @@ MEASUREMENTS = {  # name -> seconds it may take
     "pipeline-m-h264": 180,
     "pipeline-street-h264": 150,
     "decode-hevc": 60,
-    "latency": 90,
+    "latency": 110,
     "cameras-h264": 240,
     "cameras-hevc": 240,
     "graphs-n": 120,

@@ -110,7 +110,7 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
             )
             for workers, only in (("8", "s"), ("4", "m"), ("8", "n"), ("8", "street"))
         ),
-        Step("latency", [*path, "--only", "latency", "--seconds", "3"], 90),
+        Step("latency", [*path, "--only", "latency", "--seconds", "8"], 120),
         *(
             Step(
                 f"cameras-{codec}",

@@ -23,8 +23,6 @@ from engines.runtime import RuntimeOptions, Slot
 from engines.shape_profile import DEFAULT_MAX_BATCH
 
 _PROVIDER = "CUDAExecutionProvider"
-_SLOTS = 3
-"""While one batch runs, the next is prepared and uploaded, and a third slot's thread hands on what is finished."""
 _FATAL_ONLY = 4
 _INSTALL = (
     'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "onpace[cuda]" (docs/install.md says which CUDA and '
@@ -70,7 +68,7 @@ class CudaRuntime:
             def open_one(number: int, rows: int) -> CudaSlot:
                 return CudaSlot(gpu, f"infer-{number}", spec, rows, onnxruntime, model, options)
 
-            return open_slots(_SLOTS, rows, open_one)
+            return open_slots(options.plans.slots, rows, open_one)
 
         fixed = spec.max_batch is not None
         self._slots = open_slots_or_say(f"model {spec.name}", gpu, options.stream_bytes, rows, fixed, open_some)

@@ -58,6 +58,9 @@ class PlanOptions:
     """Whether a missing plan is built at once; otherwise it is a PlanMissingError."""
     cuda_graphs: bool = True
     """Whether a batch is launched as one recorded CUDA graph, on every GPU runtime."""
+    slots: int = 3
+    """Batches in hand at a time, on every GPU runtime: while one runs, the next is prepared and uploaded, and a third
+    slot's thread hands on what is finished."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,6 @@ from engines.shape_profile import batch_that_fits
 from engines.trt.engine import TrtEngine
 from engines.trt.library import TrtLibrary, find_library
 
-_SLOTS = 3
-"""While one batch runs, the next is prepared and uploaded, and a third slot's thread hands on what is finished."""
 _ALL_UP_TO = 8
 """Batches up to this size run as they are; larger ones are rounded up to one of few sizes, each with a graph."""
 
@@ -56,7 +54,8 @@ class TensorRtRuntime:
             spec = replace(spec, image_input=replace(spec.image_input, dtype=taken))
             self.max_batch = _max_batch(spec, options, most)
             rows = spec.max_batch or self.max_batch
-            needed, free = _memory_needed(engine.context_bytes, spec, rows), gpu.free_bytes()
+            needed = options.plans.slots * _memory_of_slot(engine.context_bytes, spec, rows)
+            free = gpu.free_bytes()
             build = f"onpace build {model} --precision {self.plan.ingredients['precision']}"
             if needed > free:
                 raise no_room(gpu, spec, most, needed, free, build, options.stream_bytes)
@@ -65,7 +64,7 @@ class TensorRtRuntime:
                     opened.enter_context(
                         TensorRtSlot(gpu, f"infer-{number}", spec, rows, builder.library, engine, options)
                     )
-                    for number in range(_SLOTS)
+                    for number in range(options.plans.slots)
                 ]
                 for slot in slots:
                     slot.warm_up()
@@ -241,10 +240,9 @@ def _max_batch(spec: ModelSpec, options: RuntimeOptions, most: int) -> int:
     return min(most, max(1, options.streams)) if options.live else most
 
 
-def _memory_needed(context_bytes: int, spec: ModelSpec, rows: int) -> int:
-    """Return the bytes that the slots take: what a plan works in, whatever the batch is, and the pictures."""
-    picture = 3 * spec.input_height * spec.input_width * 4
-    return _SLOTS * (context_bytes + rows * picture)
+def _memory_of_slot(context_bytes: int, spec: ModelSpec, rows: int) -> int:
+    """Return the bytes that a slot takes: what a plan works in, whatever the batch is, and the pictures."""
+    return context_bytes + rows * 3 * spec.input_height * spec.input_width * 4
 
 
 def no_room(
@@ -259,6 +257,6 @@ def no_room(
         else "Not even one frame would: free GPU memory, or take a smaller model or input size"
     )
     return DeviceMemoryError(
-        f"model {spec.name}: {_SLOTS} slots for batches up to {most} need {needed / 2**20:.0f} MiB or more, but GPU "
+        f"model {spec.name}: its slots for batches up to {most} need {needed / 2**20:.0f} MiB or more, but GPU "
         f"{gpu.index} ({gpu.name}) has {free / 2**20:.0f} MiB free. {what}."
     )

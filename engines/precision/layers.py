@@ -5,9 +5,9 @@ scores through their sigmoid. It costs next to nothing, and it is where few bits
 steps of 0.5 between 512 and 1024, and one scale over pixels and scores leaves scores no steps at all. It stays float32
 in every precision.
 
-The layers at the rim stay float where eight bits are asked for. The first reads the picture and has three channels,
-which 8-bit kernels have no use for (on a CPU it is slower than in float32); the last give what boxes and scores are
-made of.
+The layers at the rim are a case of their own where eight bits are asked for. The first reads the picture and has three
+channels, which a CPU's 8-bit kernels have no use for; the last give what boxes and scores are made of. A CPU runs them
+in float. On a GPU float between eight bits costs more in rearranging than it is worth (``quantise.float_on_gpus``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from onnx import numpy_helper
 
 _LEARNED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _ASK_ONLY_FOR_SHAPES = frozenset({"Shape", "Size"})
+_AROUND_WEIGHTS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def _tail(graph: Any, made_by: dict[str, Any], constants: dict[str, Any]) -> tup
         node = made_by.get(pending.pop())
         if node is None or node.name in tail or node.op_type in _ASK_ONLY_FOR_SHAPES:
             continue
-        if node.op_type in _LEARNED and _has_learned_weights(node, constants):
+        if node.op_type in _LEARNED and _has_learned_weights(node, made_by, constants):
             last.add(node.name)
             continue
         tail.add(node.name)
@@ -74,13 +75,21 @@ def _tail(graph: Any, made_by: dict[str, Any], constants: dict[str, Any]) -> tup
     return (tail, last) if last else (set(), set())
 
 
-def _has_learned_weights(node: Any, constants: dict[str, Any]) -> bool:
+def _has_learned_weights(node: Any, made_by: dict[str, Any], constants: dict[str, Any]) -> bool:
     """Whether a layer has weights, and other than 0, 1, 2, ...: those make the mean of a distribution."""
-    weights = [constants[name] for name in node.input[:2] if name in constants]
+    names = [_unquantised(name, made_by) for name in node.input[:2]]
+    weights = [constants[name] for name in names if name in constants]
     if not weights:  # MatMul of two activations
         return False
     values = numpy_helper.to_array(weights[0]).ravel()
     return not (values.size > 1 and np.array_equal(values, np.arange(values.size)))
+
+
+def _unquantised(name: str, made_by: dict[str, Any]) -> str:
+    """Return what ``name`` is where Q/DQ nodes are left out."""
+    while (maker := made_by.get(name)) is not None and maker.op_type in _AROUND_WEIGHTS:
+        name = maker.input[0]
+    return name
 
 
 def _maps(graph: Any) -> set[str]:

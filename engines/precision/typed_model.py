@@ -22,15 +22,15 @@ from engines.model_spec import ModelSpec
 from engines.precision.float_types import LOW_TYPES, retype
 from engines.precision.layers import Layers, find_layers
 from engines.precision.prepare import BF16_OPSET, prepared
-from engines.precision.quantise import for_cpu, in_eight_bit_floats, quantised
-from engines.precision.ranges import Method, calibrated_ranges
+from engines.precision.quantise import float_on_gpus, for_cpu, in_eight_bit_floats, quantised
+from engines.precision.ranges import Method, Ranges, calibrated_ranges
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
 CALIBRATED: tuple[Precision, ...] = ("int8", "fp8")
 """Those that take their ranges from pictures."""
 
-RECIPE = 5
+RECIPE = 6
 """Part of every cache key: grows when the same input gives other bits."""
 
 
@@ -82,10 +82,13 @@ def typed_model(
         if precision in LOW_TYPES:
             proto = retype(proto, LOW_TYPES[precision], stay_float, _inputs_in(precision, spec))
         elif precision in CALIBRATED:
-            stay_float = _left_in_float(proto, layers)
+            inner = _inner(proto, layers)
+            stay_float = float_on_gpus(proto.graph, inner, layers.first | layers.last)
             if calibration is None:
                 raise ModelError(no_pictures(precision))
-            proto = _eight_bits(proto, spec, stay_float, calibration)
+            ranges = _ranges(proto, spec, calibration)
+            on_cpus = frozenset(node.name for node in proto.graph.node) - inner
+            proto = quantised(proto, ranges, stay_float, stay_float_on_cpus=on_cpus)
             proto = in_eight_bit_floats(proto) if precision == "fp8" else proto
         elif precision != "fp32":
             raise ModelError(f"precision '{precision}' is unknown. Allowed: {', '.join(PRECISIONS)}")
@@ -123,20 +126,18 @@ def cpu_model(typed: Path, out: Path) -> Path:
     return out
 
 
-def _left_in_float(proto: Any, layers: Layers) -> frozenset[str]:
-    everything = frozenset(node.name for node in proto.graph.node)
-    eight_bits = layers.body - layers.first - layers.last
-    if not any(node.op_type == "Conv" and node.name in eight_bits for node in proto.graph.node):
+def _inner(proto: Any, layers: Layers) -> frozenset[str]:
+    inner = layers.body - layers.first - layers.last
+    if not any(node.op_type == "Conv" and node.name in inner for node in proto.graph.node):
         raise ModelError("it has no convolutions besides its first and last, so eight bits would speed nothing up.")
-    return everything - eight_bits
+    return inner
 
 
-def _eight_bits(proto: Any, spec: ModelSpec, stay_float: frozenset[str], calibration: Calibration) -> Any:
+def _ranges(proto: Any, spec: ModelSpec, calibration: Calibration) -> Ranges:
     if not 50 <= calibration.percentile <= 100:
         raise ModelError(f"percentile {calibration.percentile}: allowed is 50 to 100.")
     feeds = ({spec.image_input.name: tensor, **sizes_fed(spec, len(tensor))} for tensor in calibration.tensors)
-    ranges = calibrated_ranges(proto, feeds, calibration.method, calibration.percentile)
-    return quantised(proto, ranges, stay_float)
+    return calibrated_ranges(proto, feeds, calibration.method, calibration.percentile)
 
 
 def _write(proto: Any, out: Path) -> None:

@@ -34,6 +34,8 @@ class EngineSection(Section):
     """Most scratch memory of one kernel, in MiB. null: as much as the GPU has."""
     cuda_graphs: Switch = True
     """Whether a batch's whole way on the GPU is launched as one recorded graph, on TensorRT and CUDA alike."""
+    slots: Whole = Field(3, ge=1, le=16)
+    """Batches that each process has in hand on the GPU at a time, on TensorRT and CUDA alike."""
 
     @field_validator("batch")
     @classmethod
@@ -57,4 +59,5 @@ class EngineSection(Section):
                 workspace_bytes=None if self.workspace_mib is None else self.workspace_mib << 20,
             ),
             cuda_graphs=self.cuda_graphs,
+            slots=self.slots,
         )

@@ -32,7 +32,7 @@ _RAMPS = {"h264": "100,140,150,160,170", "hevc": "120,180,210,230,250,270"}
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Take one measurement in this process."""
     folder, seconds = arguments.folder, arguments.seconds
-    runs = gpu_engine.Runs(arguments.runtime, arguments.level, arguments.batches)
+    runs = gpu_engine.Runs(arguments.runtime, arguments.level, arguments.batches, arguments.slots)
     workers = arguments.workers if arguments.workers == "auto" else int(arguments.workers)
     kind, _, which = name.partition("-")
 
@@ -67,7 +67,10 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     raise SystemExit(f"there is no measurement '{name}'")
 
 
-_PASSED_ON = ("folder", "runtime", "level", "batches", "seconds", "streams", "workers", "cameras", "model", "deadline")
+_PASSED_ON = (
+    *("folder", "runtime", "level", "batches", "seconds", "streams", "workers", "slots", "cameras", "model"),
+    "deadline",
+)
 MEASUREMENTS = {  # name -> seconds it may take
     "engine-s": 150,
     "engine-n": 120,
@@ -135,6 +138,7 @@ def main() -> None:
     parser.add_argument("--level", type=int, default=1, help="TensorRT's optimisation level")
     parser.add_argument("--streams", type=int, default=STREAMS)
     parser.add_argument("--workers", default="auto", help="processes that share the streams")
+    parser.add_argument("--slots", type=int, default=3, help="batches that each worker has in hand")
     parser.add_argument("--batches", default=gpu_engine.PLAN_BATCHES, help="what TensorRT's plans are built for")
     parser.add_argument("--model", default="n", choices=("n", "street"), help="what cameras are looked at with")
     parser.add_argument("--cameras", help="how many of them, step by step: 60,100,120")

@@ -38,6 +38,8 @@ class Runs:
     level: int = 1
     """TensorRT's optimisation level."""
     batches: str = PLAN_BATCHES
+    slots: int = 3
+    """Batches in hand, of each process of a pipeline."""
 
     def opened(self, model: Path, batch: int, *, graphs: bool = True):
         """Return a runtime of ``model``."""

@@ -41,7 +41,12 @@ def playing(
             {
                 "streams": [_stream(number, clip, live=live) for number in range(streams)],
                 "infer": {"model": str(model), "runtime": runs.runtime, "precision": "fp16", **infer},
-                "engine": {"build": "wait", "optimisation_level": runs.level, "batch": runs.batches},
+                "engine": {
+                    "build": "wait",
+                    "optimisation_level": runs.level,
+                    "batch": runs.batches,
+                    "slots": runs.slots,
+                },
                 "track": {"tracker": "bytetrack"},
                 "publish": {"sinks": [f"zmq:{address}"]},
                 "keepup": {"window": "3s"},

@@ -17,6 +17,8 @@ from engines.cpu_runtime import CpuRuntime
 from engines.errors import ModelError
 from engines.inspect_model import read_model_spec
 from engines.precision.kept import kept_model
+from engines.precision.layers import find_layers
+from engines.precision.prepare import prepared
 from engines.precision.quantise import without_pairs
 from engines.precision.typed_model import Calibration, cpu_model, spec_of_typed, typed_model
 from engines.runtime import RuntimeOptions
@@ -166,6 +168,32 @@ def test_joined_and_summed_tensors_meet_in_eight_bits_of_one_scale(tmp_path):
     sums = [node for node in eight.graph.node if node.op_type == "Add" and node.output[0] in quantised]
     assert len(sums) == 6  # of the shortcuts of four blocks
     assert all(scale_of(name) for node in sums for name in node.input)
+
+
+def test_first_and_last_layers_take_eight_bits_on_gpus_where_nothing_is_depthwise(tmp_path):
+    """On a GPU float between eight bits costs more than it is worth; a CPU runs these layers in float all the same."""
+    whole = yolo_detector(tmp_path / "tiny.onnx", width=0.0625, size=(96, 64))
+    frames = calibration(tensors=[np.random.default_rng(0).random((1, 3, 64, 96), np.float32)])
+    eight = onnx.load(str(typed(whole, "int8", frames)))
+    layers = find_layers(prepared(whole).graph)
+    for_cpu = onnx.load(str(cpu_model(whole.with_name("int8.onnx"), tmp_path / "cpu.onnx")))
+    assert len(layers.first | layers.last) == 1 + 6
+    assert _in_eight_bits(eight) - _in_eight_bits(for_cpu) == layers.first | layers.last
+
+
+def test_the_arithmetic_behind_layers_in_eight_bits_is_known(tmp_path):
+    """TensorRT 8.6 is told to keep it in float32."""
+    whole = yolo_detector(tmp_path / "tiny.onnx", width=0.0625, size=(96, 64))
+    frames = calibration(tensors=[np.random.default_rng(0).random((1, 3, 64, 96), np.float32)])
+    eight = onnx.shape_inference.infer_shapes(onnx.load(str(typed(whole, "int8", frames))))
+    assert find_layers(eight.graph).tail == find_layers(prepared(whole).graph).tail != frozenset()
+
+
+def _in_eight_bits(model: Any) -> set[str]:
+    """Return the convolutions whose weights come in eight bits."""
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    convolutions = (node for node in model.graph.node if node.op_type == "Conv")
+    return {node.name for node in convolutions if makers.get(node.input[1]) == "DequantizeLinear"}
 
 
 def test_both_spellings_hold_the_same_network(model, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from engines.plan_building import PlanBuilder
 from engines.runtime import RUNTIMES, DeviceSlot, PlanOptions, RuntimeOptions, open_runtime
 from engines.trt.engine import TrtEngine
 from engines.trt.options import BuildOptions
+from pipeline.config.engine_section import EngineSection
 from tests.helpers.conv_onnx import SIZE, conv_detector
 from tests.helpers.tiny_onnx import PlantedBox, colour_detector, do_nothing_detector, planted_detector
 from tests.helpers.yolo_onnx import yolo_detector
@@ -121,6 +123,16 @@ def test_slots_run_at_the_same_time_without_mixing(tmp_path, opened):
         thread.join()
     assert len(runtime.slots) > 1
     assert not wrong
+
+
+def test_a_gpu_has_as_many_slots_as_the_configuration_says(tmp_path, quick_plans, opened):
+    model = colour_detector(tmp_path / "m.onnx", (320, 256))
+    usual = opened(model)
+    if not isinstance(usual.slots[0], DeviceSlot):
+        pytest.skip("this runtime's slots are on the host")
+    plans = replace(quick_plans, slots=EngineSection(slots=2).options().slots)
+    with open_runtime(usual.name, model, read_model_spec(model), RuntimeOptions(plans=plans)) as fewer:
+        assert (len(usual.slots), len(fewer.slots)) == (EngineSection().slots, 2)
 
 
 def test_device_slot_runs_what_kernels_wrote_and_leaves_the_outputs_there(tmp_path, opened):

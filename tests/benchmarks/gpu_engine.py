@@ -78,10 +78,11 @@ def engine_fps(runtime, batch: int, seconds: float) -> float:
             if graph is not None:
                 kept.callback(graph.close)
             launches.append((slot, graph.launch if graph is not None else lambda slot=slot: slot.enqueue(batch)))
-        return max(_rate(launches[:1], batch, seconds), _rate(launches, batch, seconds))
+        return max(rate(launches[:1], batch, seconds), rate(launches, batch, seconds))
 
 
-def _rate(launches, batch: int, seconds: float) -> float:
+def rate(launches, batch: int, seconds: float) -> float:
+    """Return frames a second of ``launches``, pairs of a slot and what to call, each in a thread."""
     counts = [0] * len(launches)
     ended: list[float] = []
     begin = time.perf_counter() + 0.05

@@ -1,26 +1,63 @@
-"""Which layers of TensorRT plans take the time, by the library's own profiler. Needs an NVIDIA GPU.
+"""How fast TensorRT plans are, in turns, and which of their layers take the time. Needs an NVIDIA GPU.
 
     python -m tests.benchmarks.plan_layers 128 ~/.cache/onpace/plans/*.plan
 
-Prints for each plan its slowest layers at that batch, what only rearranges, and the memory that it works in. Two
-precisions whose layers take the same time each, in the same memory, are one precision.
+Prints for each plan what one run takes as a CUDA graph at that batch; by the library's own profiler, which adds a
+little to each, its slowest layers and what only rearranges; and the memory that it works in. Two precisions whose
+layers take the same time each, in the same memory, are one precision.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from engines.buffers import DeviceBuffer
-from engines.device import Gpu, open_gpu
+from engines.cuda_graph import capture
+from engines.device import CudaStream, Gpu, open_gpu
 from engines.trt.engine import TrtEngine
 from engines.trt.library import load_library
+from tests.benchmarks.gpu_engine import gpu_microseconds
 
-_WARM_UP, _RUNS = 5, 15
+_WARM_UP, _RUNS, _TURNS = 5, 15, 3
 _REARRANGES = ("reformat", " copy", "shuffle")
+
+
+def context_for(gpu: Gpu, engine: TrtEngine, batch: int, stream: CudaStream, kept: ExitStack) -> Any:
+    """Return an execution context of ``engine`` for ``batch`` pictures, all 0, with memory that ``kept`` holds."""
+    scratch = kept.enter_context(DeviceBuffer(gpu, (max(1, engine.context_bytes),), np.uint8)).tensor
+    context = engine.new_context(scratch.pointer, scratch.nbytes)
+    for name in engine.inputs:
+        context.set_input_shape(name, (batch, *tuple(engine.engine.get_tensor_shape(name))[1:]))
+    for name in (*engine.inputs, *engine.outputs):
+        buffer = DeviceBuffer(gpu, tuple(context.get_tensor_shape(name)), engine.dtype(name))
+        stream.clear(kept.enter_context(buffer).tensor.pointer, buffer.tensor.nbytes)
+        context.set_tensor_address(name, buffer.tensor.pointer)
+    return context
+
+
+def graph_microseconds(gpu: Gpu, engines: Sequence[TrtEngine], batch: int) -> list[float]:
+    """Return what one run of each takes as a CUDA graph: medians of turns."""
+    with ExitStack() as kept:
+        stream = kept.enter_context(gpu.new_stream("graphs"))
+        graphs = []
+        for engine in engines:
+            context = context_for(gpu, engine, batch, stream, kept)
+            run = lambda context=context: context.execute_async_v3(stream.handle)  # noqa: E731
+            run()
+            stream.synchronise()
+            graph = capture(stream, run)
+            if graph is None:
+                raise SystemExit("a plan cannot be recorded as a CUDA graph")
+            kept.callback(graph.close)
+            graphs.append(graph)
+        turns = [[gpu_microseconds(stream, graph.launch, runs=100) for graph in graphs] for _ in range(_TURNS)]
+    return [float(np.median(times)) for times in zip(*turns, strict=True)]
 
 
 def layer_times(gpu: Gpu, engine: TrtEngine, batch: int) -> dict[str, float]:
@@ -28,14 +65,7 @@ def layer_times(gpu: Gpu, engine: TrtEngine, batch: int) -> dict[str, float]:
     trt = load_library("tensorrt").trt
     with ExitStack() as kept:
         stream = kept.enter_context(gpu.new_stream("layers"))
-        scratch = kept.enter_context(DeviceBuffer(gpu, (max(1, engine.context_bytes),), np.uint8)).tensor
-        context = engine.new_context(scratch.pointer, scratch.nbytes)
-        for name in engine.inputs:
-            context.set_input_shape(name, (batch, *tuple(engine.engine.get_tensor_shape(name))[1:]))
-        for name in (*engine.inputs, *engine.outputs):
-            buffer = DeviceBuffer(gpu, tuple(context.get_tensor_shape(name)), engine.dtype(name))
-            stream.clear(kept.enter_context(buffer).tensor.pointer, buffer.tensor.nbytes)
-            context.set_tensor_address(name, buffer.tensor.pointer)
+        context = context_for(gpu, engine, batch, stream, kept)
         found: dict[str, list[float]] = {}
 
         class Profiler(trt.IProfiler):
@@ -59,8 +89,11 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=16, help="layers to print of each plan")
     arguments = parser.parse_args()
     gpu, library = open_gpu(), load_library("tensorrt")
-    for path in arguments.plans:
-        engine = TrtEngine(library, path.read_bytes(), path.name)
+    gpu.use()
+    engines = [TrtEngine(library, path.read_bytes(), path.name) for path in arguments.plans]
+    for path, microseconds in zip(arguments.plans, graph_microseconds(gpu, engines, arguments.batch), strict=True):
+        print(f"{path.name}: {microseconds:.0f} us, {1e6 * arguments.batch / microseconds:.0f} pictures/s as one graph")
+    for path, engine in zip(arguments.plans, engines, strict=True):
         times = layer_times(gpu, engine, arguments.batch)
         total = sum(times.values())
         moved = [spent for name, spent in times.items() if any(word in name.lower() for word in _REARRANGES)]

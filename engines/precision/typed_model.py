@@ -1,7 +1,8 @@
 """``typed_model``: one fp32 detector in, the same detector in another precision out, as an ONNX file.
 
 The precision is in the file: TensorRT, ONNX Runtime on CUDA and the CPU runtime all read the same one. Inputs and
-outputs stay float32, so that what is known of the model (``ModelSpec``), preprocessing and heads hold for every form.
+outputs stay float32, but for fp16's pictures (``spec_of_typed``), so that what is known of the model (``ModelSpec``),
+preprocessing and heads hold for every form.
 """
 
 from __future__ import annotations

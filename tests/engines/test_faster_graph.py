@@ -7,30 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from engines.faster_graph import faster_graph
+from tests.helpers.graph_onnx import answers, graph_model
 from tests.helpers.test_data import test_data
 
 LAST = np.iinfo(np.int64).max
 PHASES = ((0, 0), (1, 0), (0, 1), (1, 1))
 random = np.random.default_rng(3)
-
-
-def save(path: Path, nodes, weights, source, opset=17) -> Path:
-    """Write a graph from float32 "x" of shape ``source`` to "y"."""
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, source)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4)],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    onnx.save(model, path)
-    return path
 
 
 def focus(
@@ -56,7 +42,7 @@ def focus(
     nodes.append(helper.make_node("Concat", [f"part{number}" for number in range(4)], ["stack"], axis=1))
     conv = {"strides": [stride] * 2, "pads": [pad] * 4, **conv}
     nodes.append(helper.make_node("Conv", ["stack", "kernel", "bias"], ["y"], **conv))
-    return save(path, nodes, weights, (1, 3, 32, 48))
+    return graph_model(path, nodes, weights, (1, 3, 32, 48))
 
 
 def pools(path: Path, sides=(5, 9, 13), **facts):
@@ -66,7 +52,7 @@ def pools(path: Path, sides=(5, 9, 13), **facts):
         for s in sides
     ]
     nodes.append(helper.make_node("Concat", ["x", *(f"m{s}" for s in sides)], ["y"], axis=1))
-    return save(path, nodes, {}, (1, 4, 13, 17))
+    return graph_model(path, nodes, {}, (1, 4, 13, 17))
 
 
 def shares(path: Path, *, axis=1, opset=17, moved=False, out_channels=1, **conv):
@@ -84,16 +70,7 @@ def shares(path: Path, *, axis=1, opset=17, moved=False, out_channels=1, **conv)
             helper.make_node("Softmax", ["x"], ["s"], axis=axis),
             helper.make_node("Conv", ["s", "kernel"], ["y"], **conv),
         ]
-    return save(path, nodes, weights, (1, 16, 4, 50), opset)
-
-
-def answers(model: Path | bytes, x) -> np.ndarray:
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        model if isinstance(model, bytes) else str(model), settings, providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, {session.get_inputs()[0].name: x})[0]
+    return graph_model(path, nodes, weights, (1, 16, 4, 50), opset)
 
 
 def ops(model: bytes) -> list[str]:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from engines.inspect_model import read_model_spec
 from engines.precision.typed_model import typed_model
 from engines.trt.faster_tail import faster_tail
+from tests.helpers.graph_onnx import answers, graph_model
 from tests.helpers.test_data import test_data
 
 random = np.random.default_rng(4)
@@ -27,30 +27,16 @@ def distributions(path: Path, *, before, axis, after, out_channels=1, bias=False
     if bias:
         weights["bias"] = np.ones(out_channels, np.float32)
     nodes, name = [], "x"
-    for op, made, facts in (("Transpose", "t", before), ("Softmax", "s", axis), ("Transpose", "u", after)):
-        if facts is not None:
-            nodes.append(
-                helper.make_node(op, [name], [made], **({"axis": facts} if op == "Softmax" else {"perm": facts}))
-            )
-            name = made
+    if before is not None:
+        nodes.append(helper.make_node("Transpose", [name], ["t"], perm=before))
+        name = "t"
+    nodes.append(helper.make_node("Softmax", [name], ["s"], axis=axis))
+    name = "s"
+    if after is not None:
+        nodes.append(helper.make_node("Transpose", [name], ["u"], perm=after))
+        name = "u"
     nodes.append(helper.make_node("Conv", [name, *weights], ["y"]))
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, source)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4)],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
-    return path
-
-
-def answers(model: Path | bytes, x) -> np.ndarray:
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 4
-    given = model if isinstance(model, bytes) else str(model)
-    session = onnxruntime.InferenceSession(given, settings, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: x})[0]
+    return graph_model(path, nodes, weights, source, opset)
 
 
 @pytest.mark.parametrize("written", [MOVED, CHANNELS], ids=["moved to the end", "moved to the channels"])

@@ -22,7 +22,7 @@ def fill(runtime: Runtime, spec: ModelSpec) -> None:
         shape = slot.input.shape[1:]
         picture = random.integers(0, 256, shape).astype(np.float32) * spec.pixels.scale
         slot.input[:] = picture.astype(slot.input.dtype)
-        slot.run(1)  # on a GPU: uploads it as well
+        slot.run(runtime.max_batch)  # on a GPU: uploads it as well
 
 
 def durations(slot: Slot, batch: int, seconds: float) -> list[float]:

@@ -16,9 +16,9 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.benchmarks import gpu_engine
+from tests.benchmarks import gpu_decode, gpu_engine
 from tests.benchmarks.bench_gpu_path import BATCH
-from tests.benchmarks.gpu_inputs import yolov8_shaped
+from tests.benchmarks.gpu_inputs import long_clip, yolov8_shaped
 
 _MOST_SLOTS = 3
 _READY_SECONDS, _SECONDS, _PAUSE = 14.0, 2.0, 0.6
@@ -46,12 +46,14 @@ def together(size: str, processes: int, folder: Path) -> list[float]:
 
 def one(size: str, begin: float, folder: Path) -> None:
     """Be one of those processes: print the rate with one slot, with two, and with three, at the times agreed upon."""
-    with gpu_engine.Runs("tensorrt").opened(yolov8_shaped(size, folder), BATCH) as runtime, ExitStack() as kept:
+    model = yolov8_shaped(size, folder)
+    with gpu_engine.Runs("tensorrt").opened(model, BATCH) as runtime, ExitStack() as kept:
+        nvdec, pictures = gpu_decode.pictures_on(runtime.slots[0].gpu, long_clip("h264", folder), BATCH)
+        kept.callback(nvdec.close)
+        gpu_engine.filled(runtime, model, gpu_engine.batch_of(pictures, BATCH), kept)
         launches = []
         for slot in runtime.slots:
             slot.gpu.use()
-            slot.enqueue(BATCH)
-            slot.synchronise()
             graph = slot.record(lambda slot=slot: slot.enqueue(BATCH))
             kept.callback(graph.close)
             launches.append((slot, graph.launch))
@@ -71,6 +73,7 @@ def main() -> None:
         one(arguments.size, arguments.begin, arguments.folder)
         os._exit(0)  # nothing of a measurement is worth an orderly end
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    long_clip("h264", arguments.folder)
     gpu_engine.Runs("tensorrt").opened(yolov8_shaped(arguments.size, arguments.folder), BATCH).close()  # plan and all
     print("processes   one slot each   two     three     (pictures/s of all)")
     for processes in arguments.processes:

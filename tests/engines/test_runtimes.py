@@ -17,6 +17,7 @@ from engines.plan_building import PlanBuilder
 from engines.runtime import RUNTIMES, DeviceSlot, PlanOptions, RuntimeOptions, open_runtime
 from engines.trt.engine import TrtEngine
 from engines.trt.options import BuildOptions
+from pipeline.comparing.measure import fill
 from pipeline.config.engine_section import EngineSection
 from tests.helpers.conv_onnx import SIZE, conv_detector
 from tests.helpers.tiny_onnx import PlantedBox, colour_detector, do_nothing_detector, planted_detector
@@ -156,6 +157,22 @@ def test_device_slot_runs_what_kernels_wrote_and_leaves_the_outputs_there(tmp_pa
             slot.synchronise()
             assert seen.array[1, :4, 2].tolist() == [40, 15, 20, 10]
             assert seen.array[0].max() == 0
+
+
+def test_what_speed_is_measured_on_is_noise_in_every_row(tmp_path, opened):
+    model = colour_detector(tmp_path / "m.onnx", (320, 256))
+    runtime = opened(model, max_batch=3)
+    fill(runtime, read_model_spec(model))
+    for slot in runtime.slots:
+        noise = slot.input.copy()
+        if isinstance(slot, DeviceSlot):
+            place = slot.device_input
+            slot.gpu.use()
+            with PinnedBuffer(slot.gpu, place.shape, place.dtype) as seen:
+                slot.cuda_stream.download(seen.address, place.pointer, place.nbytes)
+                slot.synchronise()
+                noise = seen.array.copy()
+        assert [row.std() > 0.2 for row in noise] == [True] * 3
 
 
 def test_batches_of_every_size_answer_the_same(tmp_path, opened):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from pipeline.decode.nal_units import after_start_codes, put_start_codes
 from pipeline.decode.nvdec import _with_start_codes
@@ -83,6 +84,15 @@ def test_packets_between_keyframes_become_what_the_filter_makes_of_them(clip: tu
     assert most >= least
 
 
+def samples(picture: av.VideoFrame) -> list[NDArray[np.uint8]]:
+    """Return the planes' bytes without what pads their rows. Not every PyAV makes an array of 10 bits."""
+    width = 2 if picture.format.components[0].bits > 8 else 1
+    return [
+        np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width * width]
+        for plane in picture.planes
+    ]
+
+
 def test_keyframes_filtered_and_the_rest_rewritten_decode_to_the_same_pictures(clip: tuple[Path, int]) -> None:
     path, _ = clip
     joined = io.BytesIO()
@@ -97,7 +107,8 @@ def test_keyframes_filtered_and_the_rest_rewritten_decode_to_the_same_pictures(c
         pictures = whole.decode(video=0)
         with av.open(joined, format=whole.streams.video[0].codec_context.name) as again:
             for picture in islice(again.decode(video=0), 80):  # the last of those that were read lack a reference
-                np.testing.assert_array_equal(picture.to_ndarray(), next(pictures).to_ndarray())
+                for found, expected in zip(samples(picture), samples(next(pictures)), strict=True):
+                    np.testing.assert_array_equal(found, expected)
                 count += 1
     assert count >= 30
 

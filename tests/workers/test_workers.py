@@ -170,7 +170,8 @@ def test_a_worker_that_lost_the_gpu_says_so_and_comes_back(nothing, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(LOSE_THE_GPU)
     streams = {name: {"url": camera(), "realtime": True} for name in "abcd"}
     config = configured(tmp_path, nothing, streams, sinks=[f"jsonl:{tmp_path}/out.jsonl"])
-    environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}", "ONPACE_TEST_LOSE": str(tmp_path / "lose")}
+    path = os.pathsep.join(filter(None, (str(tmp_path), str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+    environment = {"PYTHONPATH": path, "ONPACE_TEST_LOSE": str(tmp_path / "lose")}
     summary_file = tmp_path / "summary.json"
     with OnpaceProcess("run", config, "--summary", summary_file, env=environment) as process:
         for name in "abcd":

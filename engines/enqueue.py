@@ -14,35 +14,9 @@ _POINTER = ctypes.c_uint64
 _HANDLE = ctypes.c_void_p
 
 
-class _CopyAttributes(ctypes.Structure):
-    """``CUmemcpyAttributes``."""
-
-    _fields_ = (
-        ("source_order", ctypes.c_int),
-        ("source_hint", ctypes.c_int * 2),
-        ("target_hint", ctypes.c_int * 2),
-        ("flags", ctypes.c_uint),
-    )
-
-
-_IN_STREAM_ORDER, _BESIDE_KERNELS = 1, 1
-_ASIDE = _CopyAttributes(source_order=_IN_STREAM_ORDER, flags=_BESIDE_KERNELS)
-_FROM_THE_FIRST = ctypes.c_size_t(0)
-
-
 def copy_on_device(target: int, source: int, nbytes: int, cuda_stream: int) -> None:
-    """Enqueue a copy from one place on the device to another. Raises RunError.
-
-    By an engine for copies where the driver can be asked to (from CUDA 13 on), which leaves the multiprocessors to
-    the networks.
-    """
-    aside = _copy_aside()
-    if aside is None:
-        code = _calls().cuMemcpyDtoDAsync_v2(target, source, nbytes, cuda_stream)
-    else:
-        places = ctypes.byref(_POINTER(target)), ctypes.byref(_POINTER(source)), ctypes.byref(ctypes.c_size_t(nbytes))
-        how = ctypes.byref(_ASIDE), ctypes.byref(_FROM_THE_FIRST), 1
-        code = aside(*places, 1, *how, cuda_stream)
+    """Enqueue a copy from one place on the device to another. Raises RunError."""
+    code = _calls().cuMemcpyDtoDAsync_v2(target, source, nbytes, cuda_stream)
     if code:
         _raise(code)
 
@@ -80,16 +54,6 @@ def _calls() -> Any:
         call = getattr(library, name)
         call.argtypes, call.restype = arguments, ctypes.c_int
     return library
-
-
-@cache
-def _copy_aside() -> Any:
-    """Return ``cuMemcpyBatchAsync``, None where the driver has none."""
-    call = getattr(_calls(), "cuMemcpyBatchAsync_v2", None)
-    if call is not None:
-        lists, size = (_HANDLE,) * 3, ctypes.c_size_t
-        call.argtypes, call.restype = (*lists, size, _HANDLE, _HANDLE, size, _HANDLE), ctypes.c_int
-    return call
 
 
 def _raise(code: int) -> None:

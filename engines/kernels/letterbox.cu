@@ -2,9 +2,8 @@
 // Same result as pipeline/preprocess/host.py, within 1/255 a channel: the planes are resized in the same fixed-point
 // arithmetic as OpenCV's (weights of 11 bits, rounded to 8-bit samples), and only the small picture is coloured.
 //
-// One thread writes PIXELS pixels of one row of one picture, three planes each, a block's width apart: neighbouring
-// threads read neighbouring samples. The edge is masked.
-//   x -> out column, y -> out row, z -> picture of the batch. Nothing is shared, nothing synchronises.
+// One thread writes PIXELS neighbours of one row of one picture, three planes each; the edge is masked.
+//   x -> out column / PIXELS, y -> out row, z -> picture of the batch. Nothing is shared, nothing synchronises.
 
 #include "half.cuh"
 
@@ -31,7 +30,7 @@ struct Taps {
 };
 
 static __device__ __forceinline__ Taps taps_at(unsigned long long table, int place, int length) {
-    int entry = __ldg((const int *)table + place);
+    int entry = ((const int *)table)[place];
     int first = (entry >> 12) - 1;
     Taps taps;
     taps.first = min(max(first, 0), length - 1);
@@ -53,91 +52,81 @@ static __device__ __forceinline__ int narrow(unsigned short word, int x, int y) 
 }
 
 // ``step`` samples lie between neighbours of one plane, the wanted one ``offset`` samples in.
-template <bool wide>
-static __device__ __forceinline__ int sample(unsigned long long plane, int pitch, Taps x, Taps y, int step,
+static __device__ __forceinline__ int sample(unsigned long long plane, int pitch, Taps x, Taps y, bool wide, int step,
                                              int offset) {
     const unsigned char *upper = (const unsigned char *)plane + (long long)y.first * pitch;
     const unsigned char *lower = (const unsigned char *)plane + (long long)y.second * pitch;
     int a = x.first * step + offset, b = x.second * step + offset;
-    if (!wide) return blend(__ldg(upper + a), __ldg(upper + b), __ldg(lower + a), __ldg(lower + b), x.weight, y.weight);
+    if (!wide) return blend(upper[a], upper[b], lower[a], lower[b], x.weight, y.weight);
     const unsigned short *high = (const unsigned short *)upper, *low = (const unsigned short *)lower;
-    return blend(narrow(__ldg(high + a), x.first, y.first), narrow(__ldg(high + b), x.second, y.first),
-                 narrow(__ldg(low + a), x.first, y.second), narrow(__ldg(low + b), x.second, y.second), x.weight,
-                 y.weight);
+    return blend(narrow(high[a], x.first, y.first), narrow(high[b], x.second, y.first),
+                 narrow(low[a], x.first, y.second), narrow(low[b], x.second, y.second), x.weight, y.weight);
 }
 
 static __device__ __forceinline__ float level(const float *row, float y, float u, float v) {
     return fminf(fmaxf(rintf(row[0] * y + row[1] * u + row[2] * v + row[3]), 0.0f), 255.0f);
 }
 
-// Fill ``values`` with pixels of the target's row ``y`` of the picture, ``apart`` columns apart from ``begin`` on.
-// Free of branches, so that the samples of all of them are on their way at once.
-template <bool wide>
-static __device__ __forceinline__ void read_row(const Picture &picture, const float *constants, int begin, int apart,
-                                                int y, float values[3][PIXELS]) {
-    bool lying = picture.rotation == 90 || picture.rotation == 270;
-    bool from_right = picture.rotation == 180 || picture.rotation == 270;
-    bool from_below = picture.rotation == 90 || picture.rotation == 180;
-    int last_column = (lying ? picture.inner_height : picture.inner_width) - 1;  // of the picture as it was coded
-    int last_line = (lying ? picture.inner_width : picture.inner_height) - 1;
-    int step = picture.layout == PLANAR ? 1 : 2;
-    unsigned long long red = picture.layout == PLANAR ? picture.red : picture.blue;
-
-#pragma unroll
-    for (int pixel = 0; pixel < PIXELS; pixel++) {
-        int x = begin + pixel * apart;
-        bool beside = x < 0 || x >= picture.inner_width;
-        x = min(max(x, 0), picture.inner_width - 1);
-        int column = lying ? y : x, line = lying ? x : y;
-        if (from_right) column = last_column - column;
-        if (from_below) line = last_line - line;
-        Taps across = taps_at(picture.luma_columns, column, picture.width);
-        Taps down = taps_at(picture.luma_rows, line, picture.height);
-        float luma = (float)sample<wide>(picture.luma, picture.luma_pitch, across, down, 1, 0);
-        across = taps_at(picture.chroma_columns, column, picture.chroma_width);
-        down = taps_at(picture.chroma_rows, line, picture.chroma_height);
-        float u = (float)sample<wide>(picture.blue, picture.chroma_pitch, across, down, step, 0);
-        float v = (float)sample<wide>(red, picture.chroma_pitch, across, down, step, step - 1);
-#pragma unroll
-        for (int channel = 0; channel < 3; channel++) {
-            float value = level(picture.matrix + 4 * channel, luma, u, v);
-            values[channel][pixel] =
-                beside ? constants[6 + channel] : value * constants[channel] + constants[3 + channel];
-        }
-    }
-}
-
 // ``constants``: gain, bias, padding (already normalised), three floats each, in the model's channel order.
 extern "C" __global__ void letterbox(const Picture *pictures, const float *constants, void *out, int out_width,
                                      int out_height, int out_half) {
-    int apart = (int)blockDim.x;
-    int begin = (int)(blockIdx.x * blockDim.x * PIXELS + threadIdx.x);
+    int begin = (int)(blockIdx.x * blockDim.x + threadIdx.x) * PIXELS;
     int row = (int)(blockIdx.y * blockDim.y + threadIdx.y);
     if (begin >= out_width || row >= out_height) return;
     const Picture &picture = pictures[blockIdx.z];
-    int y = row - picture.top;
+    bool lying = picture.rotation == 90 || picture.rotation == 270;
+    int turned_width = lying ? picture.inner_height : picture.inner_width;
+    int turned_height = lying ? picture.inner_width : picture.inner_height;
+    bool wide = picture.layout == P010;
+    int step = picture.layout == PLANAR ? 1 : 2;
+    unsigned long long red = picture.layout == PLANAR ? picture.red : picture.blue;
 
     float values[3][PIXELS];
-    if (y < 0 || y >= picture.inner_height) {
-#pragma unroll
-        for (int pixel = 0; pixel < PIXELS; pixel++)
+    for (int pixel = 0; pixel < PIXELS; pixel++) {
+        int x = begin + pixel - picture.left, y = row - picture.top;
+        if (x < 0 || y < 0 || x >= picture.inner_width || y >= picture.inner_height) {
             for (int channel = 0; channel < 3; channel++) values[channel][pixel] = constants[6 + channel];
-    } else if (picture.layout == P010) {
-        read_row<true>(picture, constants, begin - picture.left, apart, y, values);
-    } else {
-        read_row<false>(picture, constants, begin - picture.left, apart, y, values);
+            continue;
+        }
+        int column = x, line = y;  // in the picture as it was coded
+        if (picture.rotation == 90) {
+            column = y;
+            line = turned_height - 1 - x;
+        } else if (picture.rotation == 180) {
+            column = turned_width - 1 - x;
+            line = turned_height - 1 - y;
+        } else if (picture.rotation == 270) {
+            column = turned_width - 1 - y;
+            line = x;
+        }
+        Taps across = taps_at(picture.luma_columns, column, picture.width);
+        Taps down = taps_at(picture.luma_rows, line, picture.height);
+        float luma = (float)sample(picture.luma, picture.luma_pitch, across, down, wide, 1, 0);
+        across = taps_at(picture.chroma_columns, column, picture.chroma_width);
+        down = taps_at(picture.chroma_rows, line, picture.chroma_height);
+        float u = (float)sample(picture.blue, picture.chroma_pitch, across, down, wide, step, 0);
+        float v = (float)sample(red, picture.chroma_pitch, across, down, wide, step, step - 1);
+        for (int channel = 0; channel < 3; channel++)
+            values[channel][pixel] =
+                level(picture.matrix + 4 * channel, luma, u, v) * constants[channel] + constants[3 + channel];
     }
 
-#pragma unroll
     for (int channel = 0; channel < 3; channel++) {
         long long place = (((long long)blockIdx.z * 3 + channel) * out_height + row) * out_width + begin;
-#pragma unroll
-        for (int pixel = 0; pixel < PIXELS; pixel++) {
-            if (begin + pixel * apart >= out_width) break;
+        const float *from = values[channel];
+        if (out_width % PIXELS == 0) {  // whole and aligned: one store for all
             if (out_half)
-                ((unsigned short *)out)[place + pixel * apart] = float_to_half(values[channel][pixel]);
+                *(ushort4 *)((unsigned short *)out + place) = make_ushort4(
+                    float_to_half(from[0]), float_to_half(from[1]), float_to_half(from[2]), float_to_half(from[3]));
             else
-                ((float *)out)[place + pixel * apart] = values[channel][pixel];
+                *(float4 *)((float *)out + place) = make_float4(from[0], from[1], from[2], from[3]);
+            continue;
+        }
+        for (int pixel = 0; pixel < PIXELS && begin + pixel < out_width; pixel++) {
+            if (out_half)
+                ((unsigned short *)out)[place + pixel] = float_to_half(from[pixel]);
+            else
+                ((float *)out)[place + pixel] = from[pixel];
         }
     }
 }

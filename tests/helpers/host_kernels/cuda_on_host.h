@@ -32,7 +32,16 @@ static inline int atomicAdd(int *place, int value) { return __atomic_fetch_add(p
 static inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 static inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
 
-template <typename Number> static inline Number __ldg(const Number *place) { return *place; }
+struct ushort4 {
+    unsigned short x, y, z, w;
+};
+struct float4 {
+    float x, y, z, w;
+};
+static inline ushort4 make_ushort4(unsigned short x, unsigned short y, unsigned short z, unsigned short w) {
+    return {x, y, z, w};
+}
+static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 static inline float half_to_float(unsigned short bits) {
     int exponent = (bits >> 10) & 31, fraction = bits & 1023;

@@ -113,7 +113,7 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
                 limit_seconds=120,
                 shares=True,
             )
-            for workers, only in (("8", "s"), ("4", "m"), ("8", "n"), ("8", "street"))
+            for workers, only in (("8", "s"), ("3", "m"), ("8", "n"), ("8", "street"))
         ),
         Step("latency", [*path, "--only", "latency", "--seconds", "8"], 120),
         *(

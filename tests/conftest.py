@@ -1,5 +1,7 @@
 """What a test needs of the machine: the mark ``cuda`` asks for a GPU, ``runtime("tensorrt")`` for that runtime.
 
+Commands that a test without such a mark starts find no GPU: they do the same everywhere, and take nobody's memory.
+
 Such a test is skipped where it cannot run. On a machine that is meant to have a GPU, FAIL_WITHOUT_CUDA=1 makes the
 missing GPU a failure, so that nobody takes a run of skips for a pass. A runtime whose library is not installed for
 this Python is still skipped there: TensorRT 8.6 and ONNX Runtime's CUDA build fit no Python both.
@@ -14,6 +16,7 @@ import signal
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -33,8 +36,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
     Outside of everything else, so that waiting counts towards no time limit.
     """
-    if not _uses_gpu(item):
+    if _no_gpu() is not None:
         return (yield)
+    if not _uses_gpu(item):
+        with patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""):
+            return (yield)
     with (Path(tempfile.gettempdir()) / f"onpace-tests-gpu-{os.getuid()}.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         return (yield)
@@ -51,8 +57,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def _uses_gpu(item: pytest.Item) -> bool:
-    marked = item.get_closest_marker("cuda") or any(mark.args[0] != "cpu" for mark in item.iter_markers("runtime"))
-    return bool(marked) and _no_gpu() is None
+    runtimes = [mark.args[0] for mark in item.iter_markers("runtime")]
+    return item.get_closest_marker("cuda") is not None or any(name != "cpu" for name in runtimes)
 
 
 def _give_up(reason: str, *, fail: bool) -> None:

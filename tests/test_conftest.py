@@ -1,4 +1,4 @@
-"""Tests that use a GPU do so one after the other, though several processes run them."""
+"""Tests that use a GPU do so one after the other, though several processes run them; others find none."""
 
 import subprocess
 import sys
@@ -16,6 +16,7 @@ conftest._no_gpu = lambda: None  # as where there is one
 """
 
 TESTS = """
+import os
 import time
 from pathlib import Path
 import pytest
@@ -27,10 +28,15 @@ def test_it(number):
     time.sleep(0.2)
     with Path({log!r}).open("a") as log:
         print(begun, time.monotonic(), file=log)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+def test_without_the_mark_what_is_started_finds_none():
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 """
 
 
-def test_tests_on_a_gpu_take_turns(tmp_path):
+def test_tests_on_a_gpu_take_turns_and_others_find_none(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     log = tmp_path / "log"
     (tmp_path / "conftest.py").write_text(CONFTEST.format(repository=str(REPOSITORY)))
     (tmp_path / "test_gpu.py").write_text(TESTS.format(log=str(log)))

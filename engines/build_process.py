@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from engines import errors
+from engines.child import python_module
 from engines.cores import roam
 from engines.model_spec import ModelSpec
 from engines.shape_profile import ShapeProfile
@@ -59,9 +60,7 @@ def build_in_process(task: BuildTask, progress: Progress | None = None) -> tuple
     """
     progress = progress or Progress(lambda share, phase: None)
     roam()  # a builder computes on its own
-    process = subprocess.Popen(
-        [sys.executable, "-m", "engines.build_process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    process = subprocess.Popen(python_module("engines.build_process"), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
     try:
         with progress.killing(process.kill):
@@ -190,6 +189,8 @@ def main() -> None:
         plan, timings = _build(task, tell)
     except errors.EngineError as error:
         tell({"error": str(error), "kind": type(error).__name__})
+    except Exception as error:  # what no other names: raised, it would end in the interpreter's own end, and a crash
+        tell({"error": f"building ended with {type(error).__name__}: {error}", "kind": errors.RunError.__name__})
     else:
         tell({"plan": len(plan), "timings": len(timings)})
         answers.write(plan)

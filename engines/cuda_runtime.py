@@ -159,8 +159,9 @@ class CudaSlot(GpuSlot):
         for output, value in zip(self._spec.outputs, first.binding.get_outputs(), strict=True):
             made = self._tensor(output, value)
             stated = len(output.shape) > 1 and None not in output.shape[1:]
-            if stated and not self._spec.has_nms and made.shape == (rows, *output.shape[1:]):
-                self._outputs.setdefault(output.name, DeviceBuffer(self._gpu, made.shape, output.dtype))
+            known = output.name in self._outputs or self._spec.has_nms
+            if stated and not known and made.shape == (rows, *output.shape[1:]):
+                self._outputs[output.name] = DeviceBuffer(self._gpu, made.shape, output.dtype)
         bound = self._bind(session, rows)
         self._run(bound, None)
         return bound

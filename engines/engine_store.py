@@ -7,6 +7,7 @@ not those that were written is refused.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -46,6 +47,14 @@ class StoredPlan:
     build_seconds: float
     used_at: float
     """Seconds since 1970; when it was last loaded, or built."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the plan's bytes are there, and those that were built. Reads all of them."""
+        try:
+            return hashlib.sha256(self.path.read_bytes()).hexdigest() == self.sha256
+        except OSError:
+            return False
 
     def read(self) -> bytes:
         """Return the plan's bytes. Raises PlanError where they are not those that were built."""
@@ -120,17 +129,18 @@ class EngineStore:
         Of several processes (or threads) that ask at the same time one builds, and the others wait for it; ``give_up``
         ends the wait with RunError.
         """
-        found = None if rebuild else self._usable(key)
+        found = None if rebuild else self.usable(key)
         if found is not None:
             return found
         asked_at = time.time()
         with self._locked(key.digest, give_up):
-            found = self._usable(key)
+            found = self.usable(key)
             if found is not None and not (rebuild and found.built_at < asked_at):
                 return found
             begun = time.monotonic()
             plan = build()
-            return self.add(key, plan, model_name=model_name, build_seconds=time.monotonic() - begun)
+            with self._written():
+                return self.add(key, plan, model_name=model_name, build_seconds=time.monotonic() - begun)
 
     def plans(self) -> list[StoredPlan]:
         """Return every plan, the one used last first. Damaged manifests are left out: ``broken`` has them."""
@@ -146,7 +156,7 @@ class EngineStore:
         for manifest in sorted(self.folder.glob(f"*{_MANIFEST}")):
             try:
                 plan = _read_manifest(manifest)
-                if hashlib.sha256(plan.path.read_bytes()).hexdigest() != plan.sha256:
+                if not plan.whole:
                     found[plan.path] = "was altered or cut short"
             except (PlanError, OSError) as error:
                 found[manifest] = str(error)
@@ -161,7 +171,10 @@ class EngineStore:
         return sum(path.stat().st_size for path in self._files(digest) if path.exists())
 
     def remove(self, digest: str) -> int:
-        """Remove a plan and its manifest; return the bytes that this frees."""
+        """Remove a plan and its manifest; return the bytes that this frees.
+
+        Its lock stays: somebody may hold it, and another file of that name would let a second one build.
+        """
         freed = self.size(digest)
         for path in self._files(digest):
             path.unlink(missing_ok=True)
@@ -169,7 +182,7 @@ class EngineStore:
 
     def _files(self, digest: str) -> list[Path]:
         # The manifest first: without it a plan is not there.
-        return [self.folder / f"{digest}{ending}" for ending in (_MANIFEST, _PLAN, ".lock")]
+        return [self.folder / f"{digest}{ending}" for ending in (_MANIFEST, _PLAN)]
 
     def read_timing_cache(self, name: str) -> bytes:
         """Return the kernel timings kept under ``name`` (library, version and GPU); empty where there are none."""
@@ -183,25 +196,38 @@ class EngineStore:
         if content:
             _write(self.folder / f"{_safe(name)}.timing", content)
 
-    def _usable(self, key: PlanKey) -> StoredPlan | None:
+    def usable(self, key: PlanKey) -> StoredPlan | None:
         """Return the plan for ``key`` if it is there and whole; a damaged one counts as none, and is built again."""
         try:
             found = self.find(key)
-            if found is not None and found.path.stat().st_size == found.nbytes:
-                return found
-        except (PlanError, OSError):
-            pass
-        return None
+        except PlanError:
+            return None
+        return found if found is not None and found.whole else None
 
     @contextlib.contextmanager
     def _locked(self, digest: str, give_up: Callable[[], bool]) -> Iterator[None]:
         """Hold the lock of one key; the system gives it back even if this process dies."""
-        with (self.folder / f"{digest}.lock").open("w") as file:
+        with self._written():
+            lock = (self.folder / f"{digest}.lock").open("w")
+        with lock as file:
             while not _got(file):
                 if give_up():
                     raise RunError(f"plan {digest}: waiting for another process that builds it was cancelled.")
                 time.sleep(_LOOK_EVERY_SECONDS)
             yield
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        """Turn what keeps this user from writing into PlanError; a full disk stays OSError."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            raise PlanError(
+                f"engine store {self.folder}: cannot be written: {error.strerror}. Have its owner build the plan, or "
+                "set engine.store (or ONPACE_CACHE) to a folder that this user may write."
+            ) from error
 
 
 def _got(file: IO[str]) -> bool:

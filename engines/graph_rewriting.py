@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
+from engines.model_file import tensors_of
+
 _STANDARD = ("", "ai.onnx")
 _LARGEST_FILE_BYTES = 1 << 28
 """The rewritten model travels through memory twice more; models beyond this size gain too little by it."""
@@ -28,7 +30,7 @@ def rewritten(model: Path, rules: Iterable[Rule]) -> bytes | None:
         proto = onnx.load_model(model, load_external_data=False)
     except Exception:  # whoever opens the file says what is wrong with it
         return None
-    if any(uses_external_data(tensor) for tensor in proto.graph.initializer):
+    if any(uses_external_data(tensor) for tensor in tensors_of(proto.graph)):
         return None
     graph = OnnxGraph(proto)
     changed = [rule(graph) for rule in rules]

@@ -138,7 +138,7 @@ def _parse(path: Path, data: bytes) -> Any:
 
 def _check_external_weights(path: Path, proto: Any) -> None:
     """Raise ModelError where a file that holds weights is missing or too short."""
-    for tensor in _tensors(proto.graph):
+    for tensor in tensors_of(proto.graph):
         if not uses_external_data(tensor):
             continue
         info = ExternalDataInfo(tensor)
@@ -157,14 +157,15 @@ def _check_external_weights(path: Path, proto: Any) -> None:
             )
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
+def tensors_of(graph: Any) -> Iterator[Any]:
+    """Yield every tensor with values that a graph states: initializers, constants, and those of graphs within."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
             if attribute.HasField("g"):
-                yield from _tensors(attribute.g)
+                yield from tensors_of(attribute.g)
 
 
 def _listed(tensors: tuple[TensorSpec, ...]) -> str:

@@ -14,7 +14,7 @@ from engines.build_process import BuildTask, build_in_process
 from engines.builds import Builds
 from engines.device import Gpu, open_gpu
 from engines.engine_store import EngineStore, StoredPlan
-from engines.errors import ModelError, PlanMissingError, RunError, RuntimeMissingError
+from engines.errors import ModelError, PlanError, PlanMissingError, RunError, RuntimeMissingError
 from engines.model_spec import ModelSpec
 from engines.plan_key import PlanKey, gpu_identity
 from engines.precision.kept import kept_model, model_digest
@@ -52,7 +52,7 @@ class PlanBuilder:
         key = PlanKey(
             model=model_digest(model),
             runtime=library.flavour,
-            version=library.version,
+            version=_version(library, options),
             gpu=gpu_identity(None if library.builds_without_gpu else gpu, options.plans.build),
             precision=options.precision or "as it is",
             calibration=_calibration_digest(options) if needs_calibration else "",
@@ -76,9 +76,17 @@ class PlanBuilder:
                     return plan
         return found
 
+    def find_whole(self) -> StoredPlan | None:
+        """Return the plan where there is one whose bytes are those that were built."""
+        try:
+            found = self.find()
+        except PlanError:
+            return None
+        return found if found is not None and found.whole else None
+
     def find_or_build(self, *, rebuild: bool = False) -> StoredPlan:
-        """Return the plan, built now where there is none."""
-        found = None if rebuild else self.find()
+        """Return the plan, built now where there is none, or none that is whole."""
+        found = None if rebuild else self.find_whole()
         if found is not None:
             self._builds.found(self.library.flavour, self.options.precision)
             return found
@@ -97,13 +105,31 @@ class PlanBuilder:
         if found is not None:
             self._builds.found(self.library.flavour, self.options.precision)
         else:
-            precision = f" --precision {self.options.precision}" if self.options.precision else ""
             raise PlanMissingError(
                 f"model {self.spec.name}: there is no plan of {self.library.flavour} {self.library.version} for "
                 f"{self.key.gpu}, precision {self.key.precision}, batch {self.key.shapes}. Build it: "
-                f"onpace build {self.model}{precision} --batch {self.key.shapes}"
+                f"{self.command(self.key.shapes)}"
             )
         return found
+
+    def command(self, shapes: ShapeProfile) -> str:
+        """Return the command that builds this plan, for those batches. Calibration pictures it leaves to the reader."""
+        options, build = self.options, self.options.plans.build
+        words = ["onpace build", str(self.model)]
+        if options.precision is not None:
+            words.append(f"--precision {options.precision}")
+        words.append(f"--batch {shapes}")
+        if options.precision in CALIBRATED:
+            words.append("--calibration SOURCE")
+        if build.optimisation_level is not None:
+            words.append(f"--optimisation-level {build.optimisation_level}")
+        if build.workspace_bytes is not None:
+            words.append(f"--workspace {build.workspace_bytes >> 20}")
+        words += ["--hardware-compatible"] if build.hardware_compatible else []
+        words += ["--version-compatible"] if build.version_compatible else []
+        words += [f"--gpu {options.gpu}"] if options.gpu else []
+        words += [f"--store {options.plans.store}"] if options.plans.store is not None else []
+        return " ".join(words)
 
     @property
     def _builds(self) -> Builds:
@@ -138,6 +164,11 @@ class PlanBuilder:
         plan, measured = build_in_process(task, options.plans.progress)
         self.store.write_timing_cache(timings, measured)
         return plan
+
+
+def _version(library: TrtLibrary, options: RuntimeOptions) -> str:
+    """Return what a plan says of its library's version: one that later versions run is found by them, too."""
+    return "this or later" if options.plans.build.version_compatible else library.version
 
 
 def plan_shapes(spec: ModelSpec, options: RuntimeOptions) -> ShapeProfile:

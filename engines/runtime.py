@@ -191,15 +191,18 @@ def open_runtime(name: str, model: Path, spec: ModelSpec, options: RuntimeOption
     return runtime
 
 
+def for_any_runtime(options: RuntimeOptions) -> RuntimeOptions:
+    """Return ``options`` without a precision that only TensorRT has."""
+    from engines.cpu_session import PRECISIONS
+
+    return options if options.precision in PRECISIONS else replace(options, precision=None)
+
+
 def open_meanwhile(name: str, model: Path, spec: ModelSpec, options: RuntimeOptions) -> Runtime:
     """Open ``model`` on the fastest runtime that works here after ``name``: what runs until that one is ready.
 
-    A precision that only ``name`` has is left out meanwhile.
+    Takes options that are ``for_any_runtime``.
     """
-    from engines.cpu_session import PRECISIONS
-
-    if options.precision not in PRECISIONS:
-        options = replace(options, precision=None)
     after = list(RUNTIMES)[list(RUNTIMES).index(name) + 1 :]
     return _open_first(after, model, spec, options)
 

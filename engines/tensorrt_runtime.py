@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from engines.gpu_slot import GpuSlot
 from engines.model_spec import ModelSpec
 from engines.plan_building import PlanBuilder
 from engines.runtime import RuntimeOptions, Slot
-from engines.shape_profile import batch_that_fits
+from engines.shape_profile import ShapeProfile, batch_that_fits
 from engines.trt.engine import TrtEngine
 from engines.trt.library import TrtLibrary, find_library
 
@@ -53,12 +53,12 @@ class TensorRtRuntime:
             taken = engine.dtype(spec.image_input.name).name  # fp16 takes pictures in half precision
             spec = replace(spec, image_input=replace(spec.image_input, dtype=taken))
             self.max_batch = _max_batch(spec, options, most)
-            rows = spec.max_batch or self.max_batch
+            least = engine.min_batch(spec.image_input.name)
+            rows = spec.max_batch or max(least, self.max_batch)
             needed = options.plans.slots * _memory_of_slot(engine.context_bytes, spec, rows)
             free = gpu.free_bytes()
-            build = f"onpace build {model} --precision {self.plan.ingredients['precision']}"
             if needed > free:
-                raise no_room(gpu, spec, most, needed, free, build, options.stream_bytes)
+                raise no_room(gpu, spec, most, needed, free, builder.command, options.stream_bytes)
             try:
                 slots = [
                     opened.enter_context(
@@ -69,7 +69,7 @@ class TensorRtRuntime:
                 for slot in slots:
                     slot.warm_up()
             except DeviceMemoryError as error:  # graphs, kernels and outputs take some as well
-                raise no_room(gpu, spec, most, max(needed, 2 * free), free, build, options.stream_bytes) from error
+                raise no_room(gpu, spec, most, None, free, builder.command, options.stream_bytes) from error
             opened.pop_all()
         self._slots: tuple[TensorRtSlot, ...] = tuple(slots)
         self.slots: tuple[Slot, ...] = self._slots
@@ -121,7 +121,8 @@ class TensorRtSlot(GpuSlot):
         self._graphs_wanted = options.plans.cuda_graphs
         if spec.size_input is not None:
             self._add_sizes(engine.dtype(spec.size_input.name))
-        self._scratch = DeviceBuffer(gpu, (max(1, engine.context_bytes),), np.uint8)
+        self._least = engine.min_batch(spec.image_input.name)
+        self._scratch: DeviceBuffer | None = None
         self._outputs: dict[str, DeviceBuffer] = {}
         self._prepared: dict[int, _Prepared] = {}
 
@@ -132,11 +133,15 @@ class TensorRtSlot(GpuSlot):
 
     def warm_up(self) -> None:
         """Prepare the usual batch sizes, so that no frame waits for it. The largest first: it sizes the buffers."""
-        for rows in sorted({batch_step(rows, self._rows) for rows in range(self._rows, 0, -1)}, reverse=True):
+        for rows in sorted({self._step(rows) for rows in range(1, self._rows + 1)}, reverse=True):
             self._ready(rows)
 
+    def _step(self, batch_size: int) -> int:
+        """Return the size that so many frames run as."""
+        return self._spec.max_batch or batch_step(batch_size, self._least, self._rows)
+
     def _enqueue(self, batch_size: int) -> Mapping[str, DeviceTensor]:
-        rows = self._spec.max_batch or batch_step(batch_size, self._rows)
+        rows = self._step(batch_size)
         prepared = self._ready(rows)
         if prepared.graph is not None and not self._recording:
             prepared.graph.launch()
@@ -158,6 +163,8 @@ class TensorRtSlot(GpuSlot):
     def _prepare(self, rows: int) -> _Prepared:
         """Make a context for batches of ``rows``, run it once, and record its graph."""
         self._gpu.use()
+        if self._scratch is None:
+            self._scratch = DeviceBuffer(self._gpu, (max(1, self._engine.context_bytes),), np.uint8)
         context = self._engine.new_context(self._scratch.tensor.pointer, self._scratch.tensor.nbytes)
         for name, buffer in self._inputs.items():
             shape = (rows, *buffer.tensor.shape[1:])
@@ -194,8 +201,10 @@ class TensorRtSlot(GpuSlot):
             if prepared.graph is not None:
                 prepared.graph.close()
         self._prepared.clear()  # contexts go before the memory they work in
-        for buffer in (*self._outputs.values(), self._scratch):
+        for buffer in self._outputs.values():
             buffer.close()
+        if self._scratch is not None:
+            self._scratch.close()
 
     def __enter__(self) -> TensorRtSlot:
         return self
@@ -213,11 +222,14 @@ class _Prepared:
         self.graph = graph
 
 
-def batch_step(rows: int, most: int) -> int:
-    """Return the batch size that ``rows`` frames run as: themselves up to 8, else rounded up to a multiple of 8."""
-    if rows <= _ALL_UP_TO:
-        return rows
-    return min(most, -(-rows // _ALL_UP_TO) * _ALL_UP_TO)
+def batch_step(rows: int, least: int, most: int) -> int:
+    """Return the batch size that ``rows`` frames run as: themselves up to 8, else rounded up to a multiple of 8.
+
+    Within ``least`` and ``most``, what the plan takes.
+    """
+    if rows > _ALL_UP_TO:
+        rows = -(-rows // _ALL_UP_TO) * _ALL_UP_TO
+    return min(most, max(least, rows))
 
 
 def _check_io(engine: TrtEngine, spec: ModelSpec) -> int:
@@ -246,17 +258,29 @@ def _memory_of_slot(context_bytes: int, spec: ModelSpec, rows: int) -> int:
 
 
 def no_room(
-    gpu: Gpu, spec: ModelSpec, most: int, needed: int, free: int, build: str, stream_bytes: int
+    gpu: Gpu,
+    spec: ModelSpec,
+    most: int,
+    needed: int | None,
+    free: int,
+    build: Callable[[ShapeProfile], str],
+    stream_bytes: int,
 ) -> DeviceMemoryError:
-    """Return what to raise where slots of a plan for batches up to ``most`` do not fit: with the batch that would."""
-    fits = 0 if most == 1 else batch_that_fits(most, needed, free)
-    streams = streams_in_words(free - needed * fits // most, stream_bytes)
-    what = (
-        f"Batch {fits} would fit{streams}: {build} --batch {fits}"
-        if fits
-        else "Not even one frame would: free GPU memory, or take a smaller model or input size"
-    )
+    """Return what to raise where slots of a plan for batches up to ``most`` do not fit: with the batch that would.
+
+    ``needed``: bytes; None where it is not known, only that ``free`` bytes are too few: half the batch is to be tried.
+    ``build`` gives the command that makes a plan for other batches.
+    """
+    fits = most // 2 if needed is None else batch_that_fits(most, needed, free)
+    if not fits or most == 1 or spec.max_batch is not None:
+        what = "Not even one frame would: free GPU memory, or take a smaller model or input size"
+    else:
+        shapes = ShapeProfile(1, fits, fits)
+        how = f"{build(shapes)}, and engine.batch: '{shapes}' in the configuration"
+        streams = "" if needed is None else streams_in_words(free - needed * fits // most, stream_bytes)
+        what = f"Try batch {fits}: {how}" if needed is None else f"Batch {fits} would fit{streams}: {how}"
+    more = "more" if needed is None else f"{needed / 2**20:.0f} MiB or more"
     return DeviceMemoryError(
-        f"model {spec.name}: its slots for batches up to {most} need {needed / 2**20:.0f} MiB or more, but GPU "
+        f"model {spec.name}: its slots for batches up to {most} need {more}, but GPU "
         f"{gpu.index} ({gpu.name}) has {free / 2**20:.0f} MiB free. {what}."
     )

@@ -244,7 +244,12 @@ class Pipeline:
 
     def _change_to(self, runtime: Runtime) -> None:
         self._resolution.use(runtime)
-        self._slots.change_to(runtime)
+        changed = False
+        try:
+            changed = self._slots.change_to(runtime)
+        finally:
+            if not changed:
+                self._resolution.use(self._slots.runtime)
 
     def _keep_publishing(self) -> None:
         self._publishing.run(self._in_order.wait_until_finished)

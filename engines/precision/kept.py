@@ -16,7 +16,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from engines.builds import Builds
 from engines.cache_folder import cache_folder
-from engines.model_file import read_model_file
+from engines.model_file import read_model_file, tensors_of
 from engines.model_spec import ModelSpec
 from engines.precision.typed_model import CALIBRATED, RECIPE, Calibration, Precision, cpu_model, typed_model
 
@@ -78,9 +78,7 @@ def _times(kept: Path) -> Path:
 def model_digest(model: Path) -> str:
     """Return the SHA-256 of a model's bytes, weights in files beside it included, hex. Raises ModelError."""
     file = read_model_file(model)
-    beside = {
-        ExternalDataInfo(tensor).location for tensor in file.proto.graph.initializer if uses_external_data(tensor)
-    }
+    beside = {ExternalDataInfo(one).location for one in tensors_of(file.proto.graph) if uses_external_data(one)}
     digest = hashlib.sha256(file.sha256.encode())
     for location in sorted(beside):
         with (model.parent / location).open("rb") as weights:

@@ -10,7 +10,7 @@ import onnx.version_converter
 from onnx import TensorProto
 
 from engines.errors import ModelError
-from engines.model_file import read_model_file
+from engines.model_file import read_model_file, tensors_of
 
 QUANTISED_OPS = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv"}
@@ -50,7 +50,7 @@ def prepared(model: Path, least_opset: int = _LEAST_OPSET) -> Any:
 
 
 def _has_external_weights(proto: Any) -> bool:
-    return any(tensor.data_location == tensor.EXTERNAL for tensor in proto.graph.initializer)
+    return any(tensor.data_location == tensor.EXTERNAL for tensor in tensors_of(proto.graph))
 
 
 def _refuse_typed(model: Path, proto: Any) -> None:

@@ -20,6 +20,10 @@ class TrtEngine:
         trt = library.trt
         with library.listening():
             self._runtime = trt.Runtime(library.logger)
+            if hasattr(self._runtime, "engine_host_code_allowed"):
+                # Version-compatible plans bring code of their own. It is known: the store hands out no bytes but those
+                # that were built.
+                self._runtime.engine_host_code_allowed = True
             engine = self._runtime.deserialize_cuda_engine(plan) if self._runtime else None
             if engine is None:
                 raise _refused(library, name)
@@ -38,13 +42,19 @@ class TrtEngine:
             raise ModelError(f"tensor '{name}' is of type {kind}, which cannot be read on the host.") from None
         return found
 
+    def min_batch(self, name: str) -> int:
+        """Return the fewest rows that input ``name`` takes."""
+        return self._rows(name, 0)
+
     def max_batch(self, name: str) -> int:
         """Return the most rows that input ``name`` takes."""
+        return self._rows(name, 2)
+
+    def _rows(self, name: str, place: int) -> int:
         stated = tuple(self.engine.get_tensor_shape(name))
         if stated[0] >= 0:
             return int(stated[0])
-        largest = tuple(self.engine.get_tensor_profile_shape(name, 0)[2])
-        return int(largest[0])
+        return int(next(iter(self.engine.get_tensor_profile_shape(name, 0)[place])))
 
     @property
     def context_bytes(self) -> int:

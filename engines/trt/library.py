@@ -116,6 +116,8 @@ def load_library(flavour: Flavour) -> TrtLibrary:
     said: deque[str] = deque(maxlen=_MOST_KEPT)
     too_large: deque[str] = deque(maxlen=_MOST_KEPT)
     logger = _make_logger(trt, said, too_large)
+    if hasattr(trt, "init_libnvinfer_plugins"):
+        trt.init_libnvinfer_plugins(logger, "")  # EfficientNMS and its like: in files, and in plans made of them
     return TrtLibrary(trt, flavour, str(trt.__version__), logger, said, too_large)
 
 

@@ -101,7 +101,7 @@ def prune(
         reasons.update({path.name.split(".")[0]: problem for path, problem in opened.broken().items()})
     oldest, idle = _age("--older-than", older_than), _age("--unused-for", unused_for)
     kept = 0
-    for plan in opened.plans():
+    for plan in (plan for plan in opened.plans() if plan.digest not in reasons):
         if oldest is not None and now - plan.built_at > oldest:
             reasons.setdefault(plan.digest, f"built {_ago(plan.built_at)}")
         elif idle is not None and now - plan.used_at > idle:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from engines.child import python_module
 from engines.precision.typed_model import CALIBRATED, no_pictures
 from pipeline.comparing.row import Figures, Row, Task
 
@@ -43,7 +43,7 @@ def measure_rows(
                 processes.append((row, process, batches))
         _measure(processes, rounds, seconds, say)
         if dataset is not None:
-            for row, process, _ in processes:
+            for row, process, _ in (entry for entry in processes if entry[0].status == "ok"):
                 say(f"accuracy of {row.runtime} {row.precision}")
                 found = _asked(row, process, {"dataset": dataset})
                 if found is not None:
@@ -112,7 +112,7 @@ class _Process:
     def __init__(self, task: Task) -> None:
         self._runtime = task.runtime
         self._process: Any = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.comparing.worker"],
+            python_module("pipeline.comparing.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -140,7 +140,8 @@ class _Process:
 
     def close(self) -> None:
         """End the process."""
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # what a dead process was not told stays in the buffer
+            self._process.stdin.close()
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from engines.errors import ModelError, PlanMissingError, RunError
+from engines.errors import DeviceMemoryError, ModelError, PlanMissingError, RunError
 from engines.model_spec import ModelSpec
 from engines.runtime import Runtime, RuntimeOptions, open_runtime
 from pipeline.accuracy.calibration import calibration_from
@@ -59,6 +59,8 @@ class SmallerInputs:
             options = replace(options, calibration=calibration)
         try:
             return open_runtime(name, one.model, one.spec, options)
+        except DeviceMemoryError:
+            raise
         except RunError as error:
             raise ModelError(
                 f"infer.smaller: model {one.spec.name} does not run at {size[0]}x{size[1]}: {error} Export it at that "

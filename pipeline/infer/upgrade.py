@@ -11,8 +11,9 @@ from typing import Literal
 
 from engines.errors import EngineError, PlanMissingError
 from engines.model_spec import ModelSpec
-from engines.runtime import Runtime, RuntimeOptions, open_meanwhile, open_runtime, runtime_class
+from engines.runtime import Runtime, RuntimeOptions, for_any_runtime, open_meanwhile, open_runtime, runtime_class
 from engines.trt.progress import Progress
+from pipeline.errors import OnpaceError
 
 WhereToBuild = Literal["aside", "wait", "never"]
 
@@ -51,12 +52,11 @@ class Upgrade:
 
     def _run(self, change_to: Callable[[Runtime], object]) -> None:
         try:
-            runtime = self._open_it()
-        except EngineError as error:
+            change_to(self._open_it())
+        except Exception as error:  # whatever it is (pictures, disk, memory): what runs goes on
             if not self._cancelled:
-                _log.warning("runtime %s is not taken: %s", self.name, error)
-            return
-        change_to(runtime)
+                known = isinstance(error, (EngineError, OnpaceError, OSError))
+                _log.warning("runtime %s is not taken: %s", self.name, error, exc_info=None if known else error)
 
 
 def open_now(
@@ -78,7 +78,8 @@ def open_now(
         return complete(open_runtime(name, model, spec, options), options)
 
     if build == "wait" or name not in ("auto", "tensorrt"):
-        return opened(name, options), None
+        telling = replace(options, plans=replace(options.plans, progress=options.plans.progress or Progress(_Teller())))
+        return opened(name, telling), None
     ready = replace(options, plans=replace(options.plans, may_build=False))
     if build == "never":
         return opened(name, ready), None
@@ -90,6 +91,7 @@ def open_now(
         _log.warning("%s It is built now; until it is ready, another runtime runs.", error)
     progress = Progress(_Teller())
     later = replace(options, plans=replace(options.plans, progress=progress))
+    options = for_any_runtime(options)
     meanwhile = complete(open_meanwhile("tensorrt", model, spec, options), options)
     return meanwhile, Upgrade("tensorrt", lambda: opened("tensorrt", later), progress)
 

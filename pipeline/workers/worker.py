@@ -8,13 +8,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from typing import Literal
 
 from engines.builds import BuildCount, merged
+from engines.child import python_module
 from pipeline.clock import monotonic
 from pipeline.errors import StreamError
 from pipeline.metrics.watched import WorkerFacts
@@ -132,7 +132,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             number = theirs.fileno()
-            command = [sys.executable, "-m", "pipeline.workers.child", str(number), str(os.getpid())]
+            command = python_module("pipeline.workers.child", str(number), str(os.getpid()))
             # What a library prints goes where the log goes: standard output may be a sink's, or the summary's.
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=(number,))
         self._socket, self._frames = ours, Frames()

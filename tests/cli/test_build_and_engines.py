@@ -32,6 +32,11 @@ def test_plan_is_built_once_listed_verified_and_pruned(tmp_path):
     broken = onpace("engines", "verify", "--store", str(store))
     assert broken.returncode == 1
     assert "altered or cut short" in broken.stdout
+    assert json.loads(onpace("build", str(model), "--store", str(store), "--json").stdout)["built"]
+    assert onpace("engines", "verify", "--store", str(store)).returncode == 0
+    (store / f"{first['digest']}.json").write_text("{")
+    assert json.loads(onpace("build", str(model), "--store", str(store), "--json").stdout)["built"]
+    plan.write_bytes(plan.read_bytes()[:-1])
     assert "1 plans removed" in onpace("engines", "prune", "--broken", "--store", str(store)).stdout
     assert json.loads(onpace("engines", "list", "--store", str(store), "--json").stdout)["plans"] == []
 

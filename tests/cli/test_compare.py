@@ -6,9 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.comparing.report import COLUMNS
+from pipeline.comparing.row import Task
+from pipeline.comparing.rows import measure_rows
 from tests.cli.onpace_command import ROOT, onpace
 from tests.helpers.conv_onnx import conv_detector
 
@@ -52,6 +55,19 @@ def test_what_is_missing_is_a_row_that_says_why(model, tmp_path):
     done = onpace("compare", model, "--runtimes", "cpu", *QUICK, ONPACE_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     assert "cpu int8: missing. int8 takes its ranges from pictures" in " ".join(done.stdout.split())
+
+
+def test_a_row_whose_process_is_killed_is_told_and_the_others_are_measured(model):
+    def kill_the_first(said):
+        if said.startswith("round 2"):
+            workers = [one for one in psutil.Process().children() if "pipeline.comparing.worker" in one.cmdline()]
+            workers[0].kill()
+
+    tasks = [Task(str(model), {}, "cpu", precision, [], 4, [1], 1) for precision in ("fp32", "fp16")]
+    killed, other = measure_rows(tasks, rounds=2, seconds=0.05, dataset="nobody gets so far", say=kill_the_first)
+    assert (killed.status, len(killed.batches)) == ("failed", 1)
+    assert "ended with exit code -9" in killed.why
+    assert len(other.batches) == 1
 
 
 def test_a_model_that_cannot_be_typed_fails_its_rows_only(model, tmp_path):

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from engines.build_process import BuildTask, build_in_process, for_want_of_memory
+from engines.child import python_module
 from engines.errors import DeviceMemoryError, ModelError, PlanBuildError, RunError
 from engines.inspect_model import read_model_spec
 from engines.plan_building import PlanBuilder
@@ -70,6 +71,16 @@ def test_builder_that_was_killed_is_an_error_that_says_what_to_do(model, tmp_pat
     with pytest.raises(DeviceMemoryError, match=r"ended with signal 9.*memory.*--batch 4\."):
         builder(model, tmp_path, progress).find_or_build()
     assert builder(model, tmp_path).find_or_build().read()
+
+
+def test_nothing_is_imported_from_the_folder_that_it_is_started_in(tmp_path, monkeypatch):
+    (tmp_path / "pickle.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    done = subprocess.run(
+        python_module("engines.build_process"), stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+    )
+    assert b"EOFError" in done.stderr  # it came as far as asking for its task
+    assert b"imported" not in done.stderr
 
 
 def test_what_the_builder_complains_about_keeps_its_kind(model, tmp_path):

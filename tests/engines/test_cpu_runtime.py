@@ -13,7 +13,7 @@ from engines.cpu_runtime import CpuRuntime
 from engines.errors import RuntimeMissingError
 from engines.faster_shape import faster_shape
 from engines.inspect_model import read_model_spec
-from engines.runtime import RuntimeOptions, open_meanwhile, open_runtime
+from engines.runtime import RuntimeOptions, for_any_runtime, open_meanwhile, open_runtime
 from engines.shape_by_load import EitherSlot, ShapeByLoad
 from tests.helpers.tiny_onnx import do_nothing_detector, working_detector
 
@@ -145,5 +145,5 @@ def test_precisions_of_tensorrt_are_refused_here_and_left_out_while_it_builds(tm
     spec, options = read_model_spec(model), RuntimeOptions(threads=1, precision=precision)
     with pytest.raises(RuntimeMissingError, match=rf"'cpu' runs no {precision}\. Allowed there: fp32, fp16, int8;"):
         open_runtime("cpu", model, spec, options)
-    with open_meanwhile("tensorrt", model, spec, options) as meanwhile:
+    with open_meanwhile("tensorrt", model, spec, for_any_runtime(options)) as meanwhile:
         assert meanwhile.slots[0].run(1)["output0"].dtype == "float32"

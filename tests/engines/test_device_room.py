@@ -59,13 +59,18 @@ def test_the_batch_that_fits_is_found_by_trying_and_given_back():
 
 
 def test_a_plan_that_does_not_fit_says_which_batch_to_build_for(tmp_path):
-    spec = read_model_spec(do_nothing_detector(tmp_path / "m.onnx", (96, 96)))
-    build = "onpace build m.onnx --precision fp16"
+    spec = read_model_spec(do_nothing_detector(tmp_path / "m.onnx", (96, 96), dynamic_batch=True))
+    build = "onpace build m.onnx --precision fp16 --batch {}".format
     told = str(no_room(GPU, spec, 16, 1800 << 20, GPU.free_bytes(), build, 100 << 20))
     assert "slots for batches up to 16 need 1800 MiB or more, but GPU 0 (NVIDIA TEST) has 900 MiB free" in told
     assert "Batch 7 would fit, with room for about 1 streams" in told
-    assert told.endswith(f"{build} --batch 7.")
-    assert "Not even one frame would" in str(no_room(GPU, spec, 1, 1800 << 20, GPU.free_bytes(), build, 0))
+    assert told.endswith(
+        "onpace build m.onnx --precision fp16 --batch 1:7:7, and engine.batch: '1:7:7' in the configuration."
+    )
+    told = str(no_room(GPU, spec, 16, None, GPU.free_bytes(), build, 100 << 20))
+    assert "need more, but GPU 0 (NVIDIA TEST) has 900 MiB free. Try batch 8: onpace build" in told
+    fixed = read_model_spec(do_nothing_detector(tmp_path / "fixed.onnx", (96, 96)))
+    assert "Not even one frame would" in str(no_room(GPU, fixed, 1, 1800 << 20, GPU.free_bytes(), build, 0))
 
 
 def test_libraries_words_for_no_memory_are_known():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -85,9 +86,42 @@ def test_altered_plan_is_not_loaded_and_found_by_verify(store, damage):
     assert list(store.broken()) == [plan.path]
 
 
-def test_plan_that_was_cut_short_is_built_again(store):
-    store.add(KEY, b"plan" * 100, model_name="m", build_seconds=1.0).path.write_bytes(b"plan")
+@pytest.mark.parametrize("damage", [b"plan", b"nalp" * 100, None])
+def test_plan_that_is_not_whole_is_built_again(store, damage):
+    path = store.add(KEY, b"plan" * 100, model_name="m", build_seconds=1.0).path
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
     assert store.find_or_build(KEY, "m", lambda: b"new plan").read() == b"new plan"
+
+
+def test_removing_a_plan_leaves_its_lock_to_whoever_holds_it(store):
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slowly():
+        inside.set()
+        assert go_on.wait(20)
+        return b"one"
+
+    first = threading.Thread(target=lambda: store.find_or_build(KEY, "m", slowly))
+    first.start()
+    assert inside.wait(20)
+    store.remove(KEY.digest)
+    second = threading.Thread(target=lambda: store.find_or_build(KEY, "m", lambda: b"two"))
+    second.start()
+    second.join(0.5)
+    assert second.is_alive()
+    go_on.set()
+    first.join(20)
+    second.join(20)
+    assert store.find(KEY).read() == b"one"
+
+
+def test_a_store_that_cannot_be_written_says_so(store):
+    (store.folder / f"{KEY.digest}.lock").mkdir()  # nobody can open that for writing, root included
+    with pytest.raises(PlanError, match=r"engine store .*: cannot be written: .*engine\.store"):
+        store.find_or_build(KEY, "m", lambda: b"plan")
 
 
 def test_half_written_plan_counts_as_none(store):

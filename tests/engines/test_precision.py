@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from engines.cpu_runtime import CpuRuntime
 from engines.errors import ModelError
 from engines.inspect_model import read_model_spec
-from engines.precision.kept import kept_model
+from engines.precision.kept import kept_model, model_digest
 from engines.precision.layers import find_layers
 from engines.precision.prepare import prepared
 from engines.precision.quantise import without_pairs
@@ -354,6 +354,22 @@ def test_weights_beside_the_model_are_an_ingredient(model, tmp_path):
     weights[0] ^= 1
     (tmp_path / "beside.bin").write_bytes(bytes(weights))
     assert kept_model(beside, read_model_spec(beside), "fp16", None) != before
+
+
+def test_constants_kept_beside_the_model_are_an_ingredient_too(model, tmp_path):
+    proto = onnx.load(str(model))
+    graph = proto.graph
+    for tensor in list(graph.initializer):  # as exporters write them that know no initializers
+        graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
+    del graph.initializer[:]
+    beside = tmp_path / "constants.onnx"
+    onnx.save(proto, str(beside), save_as_external_data=True, location="constants.bin", size_threshold=0,
+              convert_attribute=True)  # fmt: skip
+    before = model_digest(beside)
+    weights = bytearray((tmp_path / "constants.bin").read_bytes())
+    weights[0] ^= 1
+    (tmp_path / "constants.bin").write_bytes(bytes(weights))
+    assert model_digest(beside) != before
 
 
 def test_a_model_that_failed_leaves_nothing_behind(model, tmp_path):

@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 
 from engines.buffers import PinnedBuffer
@@ -15,6 +16,7 @@ from engines.errors import ModelError, RunError, RuntimeMissingError
 from engines.inspect_model import read_model_spec
 from engines.plan_building import PlanBuilder
 from engines.runtime import RUNTIMES, DeviceSlot, PlanOptions, RuntimeOptions, open_runtime
+from engines.shape_profile import ShapeProfile
 from engines.trt.engine import TrtEngine
 from engines.trt.options import BuildOptions
 from pipeline.comparing.measure import fill
@@ -193,6 +195,36 @@ def test_fixed_batch_runs_whole_and_answers_the_rows_that_count(tmp_path, opened
         runtime.slots[0].run(2)
     with pytest.raises(RunError, match="got 0"):
         runtime.slots[0].run(0)
+
+
+def test_a_batch_of_four_that_the_file_fixes_runs_whole_with_fewer_frames(tmp_path, opened):
+    model = onnx.load(str(colour_detector(tmp_path / "m.onnx", (320, 256))))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(model, str(tmp_path / "four.onnx"))
+    runtime = opened(tmp_path / "four.onnx", max_batch=8)
+    assert runtime.max_batch == 4
+    assert _middles(runtime, 3) == [5, 15, 25]
+
+
+@pytest.mark.runtime("tensorrt")
+def test_a_plan_for_four_frames_and_more_runs_fewer_too(tmp_path, quick_plans):
+    model = colour_detector(tmp_path / "m.onnx", (320, 256))
+    options = RuntimeOptions(plans=replace(quick_plans, shapes=ShapeProfile(4, 4, 8)))
+    with open_runtime("tensorrt", model, read_model_spec(model), options) as runtime:
+        assert _middles(runtime, 3) == [5, 15, 25]
+        assert _middles(runtime, 6) == [5, 15, 25, 35, 45, 55]
+
+
+def _middles(runtime, count):
+    """Return where the boxes of ``count`` frames are, each with one coloured area a bit further to the right."""
+    slot = runtime.slots[0]
+    for row in range(count):
+        slot.input[row] = 0
+        slot.input[row, 0, 10:20, 10 * row : 10 * row + 10] = 1
+    found = slot.run(count)["output0"]
+    assert len(found) == count
+    return [found[row, 0, 0] for row in range(count)]
 
 
 def test_closed_runtime_says_so(tmp_path, opened):

@@ -7,11 +7,12 @@ import time
 
 import pytest
 
-from engines.errors import ModelError, PlanMissingError
+from engines.errors import DeviceMemoryError, ModelError, PlanMissingError
 from engines.inspect_model import read_model_spec
 from engines.runtime import PlanOptions, RuntimeOptions, open_runtime
 from engines.trt.progress import Progress
 from pipeline.config.load import load_mapping
+from pipeline.errors import InputError
 from pipeline.infer.upgrade import Upgrade, open_now
 from pipeline.pipeline import Pipeline
 from tests.helpers.published import published
@@ -98,6 +99,22 @@ def test_upgrade_that_fails_leaves_what_runs_and_says_why(caplog):
     upgrade.close()
     upgrade.close()
     assert "tensorrt is not taken: no such operator" in caplog.text
+
+
+def test_upgrade_whose_slots_do_not_fit_or_whose_pictures_cannot_be_read_says_so_too(caplog):
+    def no_room(runtime):
+        raise DeviceMemoryError("no room for its slots")
+
+    def no_picture():
+        raise InputError("calibration: no picture in it can be decoded.")
+
+    for open_it, change_to in ((lambda: None, no_room), (no_picture, pytest.fail)):
+        upgrade = Upgrade("tensorrt", open_it)
+        upgrade.start(change_to)
+        upgrade.close()
+    assert "tensorrt is not taken: no room for its slots" in caplog.text
+    assert "tensorrt is not taken: calibration: no picture" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_upgrade_that_is_closed_ends_its_build():

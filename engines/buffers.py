@@ -56,17 +56,14 @@ class DeviceBuffer:
             raise DeviceMemoryError(
                 f"GPU {gpu.index} ({gpu.name}) has no {size / 2**20:.0f} MiB left for a tensor {list(shape)}."
             ) from error
-        self._gpu = gpu
         self.tensor = DeviceTensor(pointer, shape, kind, gpu.index)
-        self._open = True
+        # Whoever made it closes it; what never came to be, because a part of it failed, lets go of it so.
+        self._free = weakref.finalize(self, _free_device, gpu, pointer)
+        self._free.atexit = False
 
     def close(self) -> None:
         """Free it. Nothing enqueued may still use it."""
-        if self._open:
-            self._open = False
-            with suppress(DeviceLostError):
-                self._gpu.use()
-            driver().cuMemFree(self.tensor.pointer)
+        self._free()
 
     def __enter__(self) -> DeviceBuffer:
         return self
@@ -109,6 +106,12 @@ class PinnedBuffer:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _free_device(gpu: Gpu, pointer: int) -> None:
+    with suppress(DeviceLostError):
+        gpu.use()
+    driver().cuMemFree(pointer)
 
 
 def _free_pinned(gpu: Gpu, address: int) -> None:

@@ -36,7 +36,7 @@ class _FallingBack:
 
     def __init__(self, gpu_first: GpuFirst, info: StreamInfo, software: Callable[[], Decoder]) -> None:
         self._gpu_first = gpu_first
-        self._software = software
+        self._software = software()  # before anybody decodes: it says with which threads and limits
         self._decoder: Decoder
         try:
             self._decoder = gpu_first.nvdec.open(info)
@@ -56,12 +56,17 @@ class _FallingBack:
 
     def drain(self) -> list[Picture]:
         """Return the pictures still held back. Call once, at the end of the stream."""
-        return self._decoder.drain()
+        try:
+            return self._decoder.drain()
+        except (NvdecRefusedError, DeviceMemoryError) as error:  # the end is too late for another decoder
+            self._gpu_first.refused(str(error))
+            return []
 
     def close(self) -> None:
-        """Give the decoder's buffers back. Closing twice is safe."""
+        """Give the decoders' buffers back. Closing twice is safe."""
         self._decoder.close()
+        self._software.close()
 
     def _fall_back(self, error: NvdecRefusedError | DeviceMemoryError) -> None:
         self._gpu_first.refused(str(error))
-        self._decoder = self._software()
+        self._decoder = self._software

@@ -83,6 +83,10 @@ class Nvdec:
             for index, session in enumerate(self._idle):
                 if session.kind == kind:
                     return self._idle.pop(index)
+        return self.new_session(kind)
+
+    def new_session(self, kind: Kind) -> _Session:
+        """Return a session that has decoded nothing yet. Raises NvdecRefusedError."""
         try:
             return _Session(self._library, self.gpu, self._context, kind)
         except DeviceMemoryError:
@@ -91,12 +95,15 @@ class Nvdec:
             raise NvdecRefusedError(_first_line(error)) from error
 
     def give_back(self, session: _Session) -> None:
-        """Keep a session for the next connection."""
+        """Keep a session for the next connection, instead of the one that has been idle the longest."""
+        if session.kind.size == _LARGER:  # made for whatever comes: nobody asks for it
+            session.close()
+            return
         with self._lock:
-            if len(self._idle) < _MOST_IDLE:
-                self._idle.append(session)
-                return
-        session.close()
+            self._idle.append(session)
+            gone = self._idle.pop(0) if len(self._idle) > _MOST_IDLE else None
+        if gone is not None:
+            gone.close()
 
     def close(self) -> None:
         """Give decoders and memory back."""
@@ -133,6 +140,8 @@ class _Session:
 
     def __init__(self, library: Any, gpu: Gpu, context: int, kind: Kind) -> None:
         self.kind = kind
+        self.header = b""
+        """The sequence header of what it decodes; empty before, and in codecs that have none."""
         self.library = library
         self.cuda_stream = gpu.new_stream(f"decode-{kind.codec.lower()}")
         latency = library.DisplayDecodeLatencyType
@@ -180,7 +189,7 @@ class NvdecDecoder:
         self._packets: dict[int, tuple[Packet, int | None]] = {}
         self._latest: tuple[Packet, int | None] | None = None
         self._number = 0
-        self._header = b""
+        self._begun = False
         self._meaning: tuple[Colour, int] | None = None
         self._shape: tuple[int, ...] | None = None
         self._pitch = 0
@@ -192,7 +201,7 @@ class NvdecDecoder:
         if self._meaning is None and coded.is_keyframe:
             self._meaning = self._learn(coded)
         if self._filter is None:
-            held = self._begin(coded) if coded.is_keyframe else []
+            held = self._begin(coded, coded) if coded.is_keyframe else []
             return held + self._decode(packet, pts, coded)
         # Until a keyframe has brought parameters, the filter puts them before whatever else begins anew.
         if self._long_lengths and self._meaning is not None and not coded.is_keyframe:
@@ -207,7 +216,7 @@ class NvdecDecoder:
         pictures: list[Picture] = []
         for part in filtered:
             if seen.payload.is_keyframe:
-                pictures += self._begin(part)
+                pictures += self._begin(part, coded)
             pictures += self._decode(seen, pts, part)
         return pictures
 
@@ -215,7 +224,12 @@ class NvdecDecoder:
         """Return the pictures still held back. Call once, at the end of the stream."""
         if self._session is None:
             return []
-        return self._pictures(self._session, self._session.decode(0, 0, 0))
+        try:
+            return self._pictures(self._session, self._session.decode(0, 0, 0))
+        except DeviceMemoryError:
+            raise
+        except Exception as error:  # the library's exceptions have no common base of their own
+            raise NvdecRefusedError(_first_line(error)) from error
 
     def close(self) -> None:
         """Keep the decoder for the next connection. Closing twice is safe."""
@@ -251,7 +265,7 @@ class NvdecDecoder:
                 self._session = None
                 if attempt == 2 or not packet.payload.is_keyframe:
                     raise NvdecRefusedError(_first_line(error)) from error
-                self._session = self._nvdec.session(replace(self._kind, size=_LARGER))
+                self._session = self._nvdec.new_session(replace(self._kind, size=_LARGER))
         raise AssertionError  # the loop returns or raises
 
     def _pictures(self, session: _Session, found: Any) -> list[Picture]:
@@ -285,19 +299,27 @@ class NvdecDecoder:
             owner=None,
         )
 
-    def _begin(self, coded: Any) -> list[Picture]:
+    def _begin(self, coded: Any, packet: Any) -> list[Picture]:
         """Look at a keyframe: where pictures of another size begin, drain the decoder and take a new one.
 
-        NVDEC would go on at the size it began with.
+        NVDEC would go on at the size it began with, be it that of another connection. ``coded`` is what NVDEC is
+        given of ``packet``.
         """
         header = _sequence_header(memoryview(coded)[:_HEADER_BYTES].tobytes(), self._kind.codec)
-        before, self._header = self._header, header or self._header
-        if not before or not header or header == before or self._session is None:
+        session = self._session
+        if not header or session is None:
             return []
-        pictures = self.drain()
-        self._session.close()
+        begun, self._begun = self._begun, True
+        if session.header in (b"", header):
+            session.header = header
+            return []
+        pictures = self.drain() if begun else []
+        session.close()
         self._session = None
-        self._session = self._nvdec.session(replace(self._kind, size=_LARGER))
+        if begun and packet.size:  # else the filter has taken the data out
+            self._meaning = self._learn(packet)
+        self._session = self._nvdec.new_session(replace(self._kind, size=_LARGER) if begun else self._kind)
+        self._session.header = header
         return pictures
 
     def _learn(self, coded: Any) -> tuple[Colour, int]:

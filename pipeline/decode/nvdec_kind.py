@@ -35,6 +35,7 @@ class Kind:
     layout: Literal["nv12", "p010"]
     bits: int
     size: Size
+    """It keeps to the size that it began with, and scales pictures of another to it."""
     at_once: bool
     """Every picture comes out with its packet: for live streams without reordering."""
 
@@ -52,7 +53,7 @@ def kind_of(info: StreamInfo) -> tuple[Kind, str | None]:
         raise NvdecRefusedError(f"its pictures are {context.pix_fmt}, not 4:2:0 of 8 or 10 bits")
     codec, bitstream_filter = known
     extra = bytes(context.extradata or b"")[:1]
-    kind = Kind(codec, *layout, _rounded(info.size), at_once=info.live and not context.has_b_frames)
+    kind = Kind(codec, *layout, info.size, at_once=info.live and not context.has_b_frames)
     # A container's own packing begins with a version of 1; a stream's with start codes.
     return kind, bitstream_filter if extra == b"\x01" else None
 
@@ -76,8 +77,3 @@ def check_caps(caps: dict[str, Any], info: StreamInfo, gpu_name: str) -> None:
     blocks = int(caps.get("mb_num_max") or 0)
     if blocks and -(-width // 16) * -(-height // 16) > blocks:
         raise NvdecRefusedError(f"it is {info.size}; NVDEC takes {info.codec} of {blocks * 256} pixels at most")
-
-
-def _rounded(size: Size) -> Size:
-    """Return the size that a decoder is made for: pictures may change up to it without a new decoder."""
-    return Size(-(-size.width // 64) * 64, -(-size.height // 64) * 64)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from engines.buffers import DeviceBuffer, PinnedBuffer
 from engines.device import CudaStream, Gpu, checked, driver
 from engines.enqueue import copy_on_device, record_event, wait_for_event
+from engines.errors import DeviceMemoryError
 from pipeline.frame import HostPlanes, Plane, Size
 
 _MOST_SPARE = 512
@@ -54,6 +55,7 @@ class SurfacePool:
         above, below = pitch * size.height, pitch * chroma_size.height
         memory = self._take(above + below)
         pointer, stream = memory.buffer.tensor.pointer, cuda_stream.handle
+        wait_for_event(stream, memory.ready_handle)  # a picture that was dropped at once may still be on its way there
         if chroma == luma + above:
             copy_on_device(pointer, luma, above + below, stream)
         else:
@@ -66,11 +68,8 @@ class SurfacePool:
         """Free what nobody holds; what somebody holds is freed as it comes back."""
         with self._lock:
             self._closed = True
-            spare, self._spare = self._spare, {}
             ways, self._ways = self._ways, []
-        for held in spare.values():
-            for memory in held:
-                memory.close()
+        self._free_spare()
         for way in ways:
             way.close()
 
@@ -98,11 +97,22 @@ class SurfacePool:
             if held:
                 return held.pop()
         try:
-            return _Memory(self.gpu, nbytes)
+            try:
+                return _Memory(self.gpu, nbytes)
+            except DeviceMemoryError:
+                self._free_spare()  # of sizes that are played no more, perhaps
+                return _Memory(self.gpu, nbytes)
         except BaseException:
             with self._lock:
                 self._out -= 1
             raise
+
+    def _free_spare(self) -> None:
+        with self._lock:
+            spare, self._spare = self._spare, {}
+        for held in spare.values():
+            for memory in held:
+                memory.close()
 
     def give_back(self, memory: _Memory) -> None:
         """Take memory back that its picture no longer needs."""

@@ -69,7 +69,11 @@ class SlotStep(ABC):
                     return
                 for stream_id, frames in batch.by_stream().items():
                     taken(stream_id, frames)
-                in_order.put(self(batch) if batch.frames else batch)
+                try:
+                    in_order.put(self(batch) if batch.frames else batch)
+                except StageError:  # nothing works any more: these frames are handed on as failed, like those before
+                    in_order.put(batch)
+                    raise
                 if self._lost is not None:
                     raise self._lost
         finally:

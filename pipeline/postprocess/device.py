@@ -97,7 +97,8 @@ class DevicePostprocess:
         grid = (-(-head.candidates // _COLLECT_THREADS), count)
         found = (tallies.pointer, keys, class_ids)
         with cuda_errors():
-            launch(stream, self._collect, grid, (_COLLECT_THREADS,), described, pictures, *found)
+            if head.candidates:  # a list of all pictures' boxes may be empty
+                launch(stream, self._collect, grid, (_COLLECT_THREADS,), described, pictures, *found)
             block = (_SUPPRESS_THREADS,)
             launch(stream, self._suppress, (count,), block, described, *found, pictures, results.pointer)
 

@@ -193,6 +193,7 @@ class DevicePreprocess:
         upload = self._uploads[row]
         if upload is None or upload.capacity < need:
             if upload is not None:
+                self._uploads[row] = None  # also where there is no room for a larger one
                 upload.close()
             upload = self._uploads[row] = _Upload(self._gpu, need)
         address, begin = upload.device.tensor.pointer, 0
@@ -211,8 +212,8 @@ class _Upload:
 
     def __init__(self, gpu: Gpu, capacity: int) -> None:
         self.capacity = capacity
-        self.host = PinnedBuffer(gpu, (capacity,), np.uint8)
         self.device = DeviceBuffer(gpu, (capacity,), np.uint8)
+        self.host = PinnedBuffer(gpu, (capacity,), np.uint8)
 
     def close(self) -> None:
         self.host.close()

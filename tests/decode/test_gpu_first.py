@@ -82,3 +82,25 @@ def test_without_memory_for_it_a_stream_goes_on_in_software_and_says_so_once(gpu
         assert lost <= 1
     said = [record.message for record in caplog.records if "decoding in software" in record.message]
     assert len(said) == 1 and told in said[0]
+
+
+class FullAtTheEnd(FullGpu):
+    """Has no memory left for the pictures that it holds back."""
+
+    def decode(self, packet):
+        return []
+
+    def drain(self):
+        raise DeviceMemoryError("GPU 0 (NVIDIA TEST) has no 3 MiB left for a tensor [3133440].")
+
+
+def test_without_memory_at_the_end_of_a_file_the_stream_ends_well_and_says_so(caplog):
+    source = open_source(str(test_data() / "videos/restaurant_720p.mp4"), SourceOptions(), threading.Event())
+    gpu_first = GpuFirst(FullAtTheEnd(), logging.getLogger("onpace.source.yard"))
+    info = source.open()
+    decoder = gpu_first.open(info, lambda: open_decoder(info, 1))
+    decoder.decode(source.read())
+    assert decoder.drain() == []
+    decoder.close()
+    source.close()
+    assert "decoding in software: GPU 0 (NVIDIA TEST) has no 3 MiB left" in caplog.text

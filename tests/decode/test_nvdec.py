@@ -144,3 +144,29 @@ def test_opening_and_closing_a_hundred_times_keeps_no_memory(nvdec):
             pictures(path, gpu_first, most=8)
         lost.append(before - nvdec.gpu.free_bytes())
     assert min(lost) <= 2 << 20, lost
+
+
+def _clip(folder: Path, *sizes: tuple[int, int]) -> Path:
+    """Write 20 pictures of each size, one sequence after the other in one stream."""
+    path = folder / f"{'-'.join(str(width) for width, _ in sizes)}.h264"
+    with path.open("wb") as whole:
+        for width, height in sizes:
+            with av.open(str(folder / "part.h264"), "w", format="h264") as part:
+                stream = part.add_stream("libx264", rate=25, options={"preset": "ultrafast", "bf": "0"})
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                for number in range(20):
+                    picture = np.full((height * 3 // 2, width), 90 + 5 * number, np.uint8)
+                    part.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "yuv420p")))
+                part.mux(stream.encode(None))
+            whole.write((folder / "part.h264").read_bytes())
+    return path
+
+
+@pytest.mark.cuda
+def test_a_decoder_used_again_gives_pictures_of_their_own_size(nvdec, tmp_path):
+    """NVDEC scales to the size that a decoder began with."""
+    small, large = (640, 360), (1280, 720)
+    gpu_first = GpuFirst(nvdec, logging.getLogger("test"))
+    for clip in (_clip(tmp_path, (848, 480)), _clip(tmp_path, (864, 480)), *[_clip(tmp_path, small, large, small)] * 2):
+        found, expected = pictures(clip, gpu_first), pictures(clip)
+        assert [(one[1], one[3][0].shape) for one in found] == [(one[1], one[3][0].shape) for one in expected]

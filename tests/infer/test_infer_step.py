@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,18 @@ def test_a_model_that_fails_ten_times_in_a_row_ends_the_pipeline(step: InferStep
     with pytest.raises(StageError, match=r"10 batches in a row failed: out of memory"):
         for _ in range(10):
             step(batch_of("good"))
+
+
+def test_the_batch_that_ends_the_pipeline_is_handed_on_like_those_before(step: InferStep, engine: Engine) -> None:
+    engine.broken = "out of memory"
+    batches = [batch_of("a") for _ in range(10)]
+    waiting, handed_on = iter(batches), []
+    batcher = SimpleNamespace(take=lambda *_, **__: next(waiting))
+    in_order = SimpleNamespace(put=handed_on.append, leave=lambda: None)
+    with pytest.raises(StageError):
+        step.run(batcher, in_order, lambda *_: None)
+    assert handed_on == batches
+    assert all(len(batch.failed) == 1 for batch in handed_on)
 
 
 def test_pictures_that_never_worked_end_the_pipeline(step: InferStep, engine: Engine) -> None:

@@ -15,7 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +25,9 @@ from engines.plan_key import PlanKey
 
 _MANIFEST, _PLAN = ".json", ".plan"
 _FORMAT = 1
+_INGREDIENTS = frozenset(field.name for field in fields(PlanKey))
+_INTERRUPTED_SECONDS = 3600.0
+"""A file that is being written for so long is written by nobody any more."""
 _LOOK_EVERY_SECONDS = 0.1
 """How often a process that waits for another's build looks whether it is done."""
 
@@ -160,6 +163,10 @@ class EngineStore:
                     found[plan.path] = "was altered or cut short"
             except (PlanError, OSError) as error:
                 found[manifest] = str(error)
+        long_ago = time.time() - _INTERRUPTED_SECONDS
+        for path in sorted(self.folder.glob(f".*{_PLAN}.*")):
+            if path.stat().st_mtime < long_ago:
+                found[path] = "is half of a file: writing it was interrupted"
         known = {manifest.stem for manifest in self.folder.glob(f"*{_MANIFEST}")}
         for path in sorted(self.folder.glob(f"*{_PLAN}")):
             if path.stem not in known:
@@ -244,6 +251,9 @@ def _read_manifest(path: Path) -> StoredPlan:
         plan = path.with_suffix(_PLAN)
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']}")
+        missing = _INGREDIENTS - {name for name, value in content["ingredients"].items() if value is not None}
+        if missing or int(content["nbytes"]) < 0:
+            raise ValueError(f"without {', '.join(sorted(missing)) or 'a size'}")
         return StoredPlan(
             path=plan,
             digest=path.stem,
@@ -257,7 +267,7 @@ def _read_manifest(path: Path) -> StoredPlan:
         )
     except FileNotFoundError as error:
         raise PlanError(f"plan {path.stem}: '{error.filename}' is missing. Build it again.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise PlanError(f"plan {path.stem}: its manifest {path} is damaged ({error}). Build it again.") from error
 
 

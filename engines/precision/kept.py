@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import logging
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic
 from typing import Literal
@@ -50,7 +51,8 @@ def kept_model(
     typed = folder / f"{name}-{precision}-{key}.onnx"
     for_cpu = typed.with_suffix(".cpu.onnx") if precision == "int8" else typed
     builds, runtime = count or (Builds(), "")
-    if typed.is_file() and for_cpu.is_file():
+    made = (typed, for_cpu)
+    if _are_whole(made):
         builds.found(runtime, precision)
     else:
         _log.info("making %s of %s%s", precision, spec.name, " (calibrating)" if precision in CALIBRATED else "")
@@ -59,19 +61,32 @@ def kept_model(
             typed_model(model, spec, precision, calibration, typed)
             if for_cpu != typed:
                 cpu_model(typed, for_cpu)
-        _times(typed).write_text(json.dumps({"seconds": monotonic() - begun}))
+        facts = {"seconds": monotonic() - begun, "sha256": {file.name: _sha256(file) for file in made}}
+        _facts(typed).write_text(json.dumps(facts))
     return for_cpu if form == "cpu" else typed
 
 
 def made_seconds(kept: Path) -> float | None:
     """Return how long it took to make what ``kept_model`` returned; None where that is not known."""
     try:
-        return float(json.loads(_times(kept).read_text())["seconds"])
+        return float(json.loads(_facts(kept).read_text())["seconds"])
     except (OSError, ValueError, KeyError):
         return None
 
 
-def _times(kept: Path) -> Path:
+def _are_whole(made: Iterable[Path]) -> bool:
+    """Whether the files are those that were made: a damaged one is made again, like one that is missing."""
+    try:
+        return all(json.loads(_facts(file).read_text())["sha256"][file.name] == _sha256(file) for file in made)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _facts(kept: Path) -> Path:
     return kept.with_name(kept.name.removesuffix(".onnx").removesuffix(".cpu") + ".json")
 
 

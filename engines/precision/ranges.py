@@ -66,7 +66,12 @@ def _float_activations(graph: Any) -> tuple[str, ...]:
 
 def _session_that_shows(model: Any, names: Sequence[str]) -> Any:
     """Return a session of ``model`` whose outputs are ``names`` as well."""
-    import onnxruntime
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelError(
+            f"int8 and fp8 are calibrated by ONNX Runtime, which is not here: {error}. pip install onnxruntime."
+        ) from error
 
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
@@ -77,7 +82,13 @@ def _session_that_shows(model: Any, names: Sequence[str]) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # every tensor is wanted
-    return onnxruntime.InferenceSession(shown.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(shown.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+        words = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"calibration: ONNX Runtime cannot load the model: {words}. Check it, or export it again."
+        ) from error
 
 
 class _Percentile:

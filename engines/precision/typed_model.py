@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
@@ -137,7 +138,9 @@ def _inner(proto: Any, layers: Layers) -> frozenset[str]:
 def _ranges(proto: Any, spec: ModelSpec, calibration: Calibration) -> Ranges:
     if not 50 <= calibration.percentile <= 100:
         raise ModelError(f"percentile {calibration.percentile}: allowed is 50 to 100.")
-    feeds = ({spec.image_input.name: tensor, **sizes_fed(spec, len(tensor))} for tensor in calibration.tensors)
+    rows = spec.max_batch or 1  # a file that fixes its batch takes whole ones: the same picture in each row
+    tensors = (tensor if len(tensor) == rows else np.repeat(tensor[:1], rows, axis=0) for tensor in calibration.tensors)
+    feeds = ({spec.image_input.name: tensor, **sizes_fed(spec, rows)} for tensor in tensors)
     return calibrated_ranges(proto, feeds, calibration.method, calibration.percentile)
 
 

@@ -96,6 +96,8 @@ def _read_coco(file: Path, folder: Path) -> Dataset:
         names = tuple(str(entry["name"]) for entry in categories)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"dataset {file}: is not COCO detection JSON: {type(error).__name__} {error}") from error
+    if not any(picture.labels for picture in pictures):
+        raise InputError(f"dataset {file}: holds {len(pictures)} pictures and no annotations: nothing to measure by.")
     return _checked(Dataset(tuple(pictures), names), file)
 
 
@@ -120,11 +122,19 @@ def _read_label_file(file: Path) -> tuple[Label, ...]:
     if not file.is_file():
         return ()
     labels = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = file.read_text(encoding="utf-8")
+    except ValueError:
+        raise InputError(f"{file}: is no text. Allowed: lines of class x y width height (0-1).") from None
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
             class_id, x, y, width, height = (float(part) for part in line.split())
+            if not (class_id >= 0 and class_id.is_integer() and 0 < width <= 1 and 0 < height <= 1):
+                raise ValueError
+            if not (-1 < x < 2 and -1 < y < 2):  # a box may reach beyond the edge a little, pixels are far off
+                raise ValueError
         except ValueError:
             raise InputError(f"{file}:{number}: got '{line}'. Allowed: class x y width height (0-1).") from None
         labels.append(Label(int(class_id), (x - width / 2, y - height / 2, width, height)))

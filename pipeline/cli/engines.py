@@ -97,8 +97,11 @@ def prune(
     opened = EngineStore(store)
     now = time.time()
     reasons: dict[str, str] = {}
+    halves: dict[Path, str] = {}
     if broken:
-        reasons.update({path.name.split(".")[0]: problem for path, problem in opened.broken().items()})
+        found = opened.broken()
+        halves = {path: problem for path, problem in found.items() if path.name.startswith(".")}
+        reasons.update({path.name.split(".")[0]: found[path] for path in found if path not in halves})
     oldest, idle = _age("--older-than", older_than), _age("--unused-for", unused_for)
     kept = 0
     for plan in (plan for plan in opened.plans() if plan.digest not in reasons):
@@ -113,15 +116,20 @@ def prune(
     freed = 0
     for digest in reasons:
         freed += opened.size(digest) if dry_run else opened.remove(digest)
+    for path in halves:
+        freed += path.stat().st_size
+        if not dry_run:
+            path.unlink(missing_ok=True)
+    gone = [*reasons.items(), *((path.name.split(".")[1], problem) for path, problem in halves.items())]
     if json:
-        removed = [{"digest": digest, "reason": reason} for digest, reason in reasons.items()]
+        removed = [{"digest": digest, "reason": reason} for digest, reason in gone]
         report = {"store": str(opened.folder), "dry_run": dry_run, "removed": removed, "bytes": freed}
         typer.echo(json_format.dumps(report, indent=2))
     else:
-        for digest, reason in reasons.items():
+        for digest, reason in gone:
             typer.echo(f"{digest[:12]}  {reason}")
         would = "would be removed" if dry_run else "removed"
-        typer.echo(f"{len(reasons)} plans {would}, {freed / 2**20:.1f} MiB")
+        typer.echo(f"{len(gone)} plans {would}, {freed / 2**20:.1f} MiB")
     return exit_codes.DONE
 
 

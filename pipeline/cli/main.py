@@ -30,6 +30,7 @@ from pipeline.cli.run import run
 from pipeline.cli.streams import COMMANDS
 from pipeline.cli.top import top
 from pipeline.errors import InputError, OnpaceError
+from pipeline.source.redact import redact_in
 
 app = typer.Typer(
     name="onpace",
@@ -69,10 +70,9 @@ def _reporting(command: Callable[..., int | None]) -> Callable[..., None]:
         except (OnpaceError, EngineError) as error:
             code = _report(error, exit_codes.FAILED)
         except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            give_up(sys.stdout)
-            code = _report(error, exit_codes.FAILED)
+            if error.errno == errno.ENOSPC:
+                give_up(sys.stdout)
+            code = _report(_of_the_system(error), exit_codes.FAILED)
         raise typer.Exit(code)
 
     return reported
@@ -83,9 +83,15 @@ def _paragraphs(command: Callable[..., int | None]) -> str:
     return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(command.__doc__ or "").split("\n\n"))
 
 
-def _report(error: Exception, code: int) -> int:
-    print(f"onpace: {error}", file=sys.stderr)
+def _report(error: Exception | str, code: int) -> int:
+    print(f"onpace: {redact_in(str(error))}", file=sys.stderr)
     return code
+
+
+def _of_the_system(error: OSError) -> str:
+    """Return what the system refused, for people."""
+    where = "" if error.filename is None else f"{error.filename}: "
+    return f"{where}{error.strerror or error}. Check the path, its permissions and the space left there."
 
 
 for command in (run, record, check, capacity, listen, top, keys, doctor, describe, compare, build):

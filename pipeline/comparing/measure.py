@@ -41,29 +41,33 @@ def durations(slot: Slot, batch: int, seconds: float) -> list[float]:
 
 def pictures_per_second(runtime: Runtime, batch: int, seconds: float) -> float:
     """Keep every slot busy with batches; return pictures a second."""
-    rates = [0.0] * len(runtime.slots)
+    ready = threading.Barrier(len(runtime.slots))
+    spans: list[tuple[float, float, int]] = []
     failures: list[Exception] = []
 
-    def keep_busy(place: int, slot: Slot) -> None:
+    def keep_busy(slot: Slot) -> None:
         try:
             run = _runner(slot, batch)
             run()
+            ready.wait()
             begun, done = perf_counter(), 0
             while done < 2 or perf_counter() - begun < seconds:
                 run()
                 done += 1
-            rates[place] = done * batch / (perf_counter() - begun)
+            spans.append((begun, perf_counter(), done))
         except Exception as error:  # raised again below, in the thread that asked
             failures.append(error)
+            ready.abort()
 
-    threads = [threading.Thread(target=keep_busy, args=item) for item in enumerate(runtime.slots)]
+    threads = [threading.Thread(target=keep_busy, args=(slot,)) for slot in runtime.slots]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if failures:
-        raise failures[0]
-    return sum(rates)
+    if failures:  # where one breaks, the others' barrier does
+        raise next((error for error in failures if not isinstance(error, threading.BrokenBarrierError)), failures[0])
+    begins, ends, runs = zip(*spans, strict=True)
+    return float(sum(runs) * batch / (max(ends) - min(begins)))
 
 
 def host_bytes() -> int | None:

@@ -14,6 +14,7 @@ _KEY_VALUE = re.compile(r"([^&;=/?#]*)=([^&]*)")
 _SHORT_VALUE = re.compile(r"[\w.\-]{0,24}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LONGEST = 300
+_URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.\-]*:/{1,3}\S+")
 
 
 def redact_location(location: str) -> str:
@@ -53,6 +54,17 @@ def redact(text: str) -> str:
         rest = _KEY_VALUE.sub(_hide_value, rest)
     shown = head + rest
     return shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "..."
+
+
+def redact_in(message: str) -> str:
+    """Return a message without the users and passwords of URLs in it, also where a path library took one for a file's
+    name, and made ``http:/user:password@host`` of it."""
+    return _URL.sub(_hide_in_url, message)
+
+
+def _hide_in_url(match: re.Match[str]) -> str:
+    scheme, _, rest = match[0].partition(":")
+    return redact(f"{scheme}://{rest.lstrip('/')}") if "@" in rest or "=" in rest else match[0]
 
 
 def _hide_value(match: re.Match[str]) -> str:

@@ -92,6 +92,16 @@ def test_plain_output_ends_with_the_numbers(model: Path, dataset: Path) -> None:
         ),
         (lambda folder: (folder / "more.json").write_bytes((folder / "boxes.json").read_bytes()), "Name one of them"),
         (lambda folder: (folder / "images" / "0.png").write_bytes(b"no picture"), "not a picture"),
+        (
+            lambda folder: (folder / "boxes.json").write_text(
+                json.dumps({**json.loads((folder / "boxes.json").read_text()), "annotations": []})
+            ),
+            "no annotations",
+        ),
+        *(
+            (lambda folder, line=line: _relabelled(folder, line), "class x y width height (0-1)")
+            for line in ("0 249 199 24 78", "0 0.5 0.5 nan 0.1", "-1 0.5 0.5 0.1 0.1", "1.5 0.5 0.5 0.1 0.1", "\udcff")
+        ),
     ],
 )
 def test_broken_dataset_is_one_message_and_exit_code_2(model: Path, dataset: Path, break_it, said: str) -> None:
@@ -99,6 +109,11 @@ def test_broken_dataset_is_one_message_and_exit_code_2(model: Path, dataset: Pat
     done = onpace("eval", model, dataset)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def _relabelled(folder: Path, line: str) -> None:
+    (folder / "boxes.json").unlink()
+    (folder / "labels" / "0.txt").write_bytes(line.encode("utf-8", "surrogateescape"))
 
 
 def test_model_and_dataset_without_a_common_class_are_refused(model: Path, dataset: Path) -> None:

@@ -90,6 +90,20 @@ def test_what_is_wrong_is_said_in_one_line(model, tmp_path):
         assert line.endswith(message)
 
 
+def test_what_the_system_refuses_is_one_line_and_passwords_in_arguments_are_not_shown(model, tmp_path):
+    cases = [
+        (("compare", model, "--runtimes", "cpu", "--precisions", "fp32", "--rounds", "1", "--seconds", "0.05",
+          "--markdown", tmp_path / "absent" / "t.md"), "t.md"),
+        (("eval", "http://admin:canary@host/x.onnx", tmp_path), "http://***@host/x.onnx"),
+    ]  # fmt: skip
+    for arguments, told in cases:
+        done = onpace(*arguments)
+        assert done.wait() in (1, 2)
+        line = done.stderr.splitlines()[-1]
+        assert line.startswith("onpace: ") and told in line
+        assert "Traceback" not in done.stderr and "canary" not in done.stderr
+
+
 def test_help_fills_its_lines():
     text = onpace("check", "--help", env={"COLUMNS": "90", "NO_COLOR": "1"}).stdout
     start = text.index("JSON keys:")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -141,6 +143,23 @@ def test_damaged_manifest_says_which(store):
     with pytest.raises(PlanError, match=r"manifest .* is damaged"):
         store.find(KEY)
     assert store.plans() == []
+
+
+@pytest.mark.parametrize("change", [{"ingredients": {}}, {"ingredients": []}, {"nbytes": -5}, {"nbytes": 1e400}])
+def test_a_manifest_that_lacks_what_lists_show_is_damaged(store, change):
+    store.add(KEY, b"plan", model_name="m", build_seconds=1.0)
+    manifest = store.folder / f"{KEY.digest}.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **change}))
+    assert store.plans() == []
+    assert "is damaged" in store.broken()[manifest]
+
+
+def test_half_of_a_file_is_found_once_nobody_writes_it_any_more(store):
+    half = store.folder / f".{KEY.digest}.plan.abc123"
+    half.write_bytes(b"half")
+    assert store.broken() == {}
+    os.utime(half, (0, 0))
+    assert "interrupted" in store.broken()[half]
 
 
 def test_folder_that_others_may_write_to_is_refused(tmp_path):

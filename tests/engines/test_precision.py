@@ -372,6 +372,33 @@ def test_constants_kept_beside_the_model_are_an_ingredient_too(model, tmp_path):
     assert model_digest(beside) != before
 
 
+def test_a_kept_model_that_was_damaged_is_made_again(model, tmp_path):
+    def kept() -> Path:
+        return kept_model(model, read_model_spec(model), "int8", calibration(), form="cpu", folder=tmp_path / "kept")
+
+    whole = kept().read_bytes()
+    for damaged in (whole[:-1] + b"x", whole[:100], b""):
+        kept().write_bytes(damaged)
+        assert kept().read_bytes() == whole
+
+
+def test_a_file_that_fixes_a_batch_of_four_is_calibrated_with_single_pictures(tmp_path):
+    proto = onnx.load(str(conv_detector(tmp_path / "any.onnx", dynamic_batch=True)))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(proto, str(tmp_path / "four.onnx"))
+    found = answer(typed(tmp_path / "four.onnx", "int8", calibration()), np.repeat(pictures()[0], 4, axis=0))
+    assert found.shape[0] == 4
+
+
+def test_a_model_that_onnx_runtime_cannot_load_is_a_model_error(model, tmp_path):
+    proto = onnx.load(str(model))
+    proto.graph.output[0].name = "nobody makes it"
+    onnx.save(proto, str(tmp_path / "broken.onnx"))
+    with pytest.raises(ModelError, match="ONNX Runtime cannot load the model"):
+        typed_model(tmp_path / "broken.onnx", read_model_spec(model), "int8", calibration(), tmp_path / "out.onnx")
+
+
 def test_a_model_that_failed_leaves_nothing_behind(model, tmp_path):
     with pytest.raises(ModelError):
         kept_model(model, read_model_spec(model), "int8", calibration(tensors=[]), folder=tmp_path / "kept")

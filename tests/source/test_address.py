@@ -13,7 +13,7 @@ from pipeline.errors import UrlError
 from pipeline.frame import Size
 from pipeline.samples import find_model, find_sample
 from pipeline.source.address import parse_address
-from pipeline.source.redact import redact
+from pipeline.source.redact import redact, redact_in
 
 CANARY = "c4n4ry"
 
@@ -189,3 +189,27 @@ def test_a_model_is_a_path_or_a_sample():
     assert str(find_model("models/a.onnx")) == "models/a.onnx"
     with pytest.raises(UrlError, match="Bundled:"):
         find_model("sample:nothing-like-it.onnx")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"rtsp:/admin:{CANARY}@10.0.0.5/live",
+        f"http://admin:{CANARY}@host:1/x.onnx",
+        f"http://admin:a/{CANARY}@host/x.onnx",
+        f"rtsp:/10.0.0.5/live?password={CANARY}",
+    ],
+)
+def test_messages_hide_what_urls_in_them_hold(url: str) -> None:
+    shown = redact_in(f"model '{url}': cannot be read")
+    assert CANARY not in shown and "admin" not in shown
+    assert shown.startswith("model '") and shown.endswith("cannot be read")
+
+
+def test_messages_keep_what_holds_nothing() -> None:
+    for message in (
+        "allowed: zmq:tcp://HOST:PORT, zmq:ipc://PATH",
+        "see https://ui.perfetto.dev/",
+        "/a@b/c: no such file",
+    ):
+        assert redact_in(message) == message

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from engines.cpu_runtime import CpuRuntime
 from engines.errors import ModelError
 from engines.inspect_model import read_model_spec
-from engines.precision.kept import kept_model, model_digest
+from engines.precision.kept import kept_model
 from engines.precision.layers import find_layers
 from engines.precision.prepare import prepared
 from engines.precision.quantise import without_pairs
@@ -314,74 +313,6 @@ def test_the_cpu_form_of_another_model_is_refused(model, tmp_path):
         cpu_model(model, tmp_path / "cpu.onnx")
 
 
-# --- kept models
-
-
-def test_a_model_is_made_once_and_again_when_an_ingredient_changes(model, tmp_path):
-    spec = read_model_spec(model)
-
-    def kept(precision="int8", frames=None, of=model) -> Path:
-        return kept_model(of, spec, precision, frames or calibration())
-
-    first = kept()
-    made_at = first.stat().st_mtime_ns
-    assert kept(frames=calibration(tensors=[])) == first  # not gone through: it is there
-    assert first.stat().st_mtime_ns == made_at
-    changed = onnx.load(str(model))
-    changed.producer_name = "another"
-    onnx.save(changed, str(tmp_path / "changed.onnx"))
-    others = [
-        kept("fp16"),
-        kept(frames=calibration(digest="other")),
-        kept(frames=calibration(method="minmax")),
-        kept(frames=calibration(percentile=99.9)),
-        kept(of=tmp_path / "changed.onnx"),
-    ]
-    assert len({first, *others}) == 1 + len(others)
-    assert kept("fp32") == model
-    assert json.loads(first.with_suffix(".json").read_text())["seconds"] > 0
-
-
-def test_weights_beside_the_model_are_an_ingredient(model, tmp_path):
-    proto = onnx.load(str(model))
-    beside = tmp_path / "beside.onnx"
-    onnx.save(proto, str(beside), save_as_external_data=True, location="beside.bin", size_threshold=0)
-    before = kept_model(beside, read_model_spec(beside), "fp16", None)
-    assert not any(
-        t.data_location == t.EXTERNAL for t in onnx.load(str(before), load_external_data=False).graph.initializer
-    )
-    weights = bytearray((tmp_path / "beside.bin").read_bytes())
-    weights[0] ^= 1
-    (tmp_path / "beside.bin").write_bytes(bytes(weights))
-    assert kept_model(beside, read_model_spec(beside), "fp16", None) != before
-
-
-def test_constants_kept_beside_the_model_are_an_ingredient_too(model, tmp_path):
-    proto = onnx.load(str(model))
-    graph = proto.graph
-    for tensor in list(graph.initializer):  # as exporters write them that know no initializers
-        graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
-    del graph.initializer[:]
-    beside = tmp_path / "constants.onnx"
-    onnx.save(proto, str(beside), save_as_external_data=True, location="constants.bin", size_threshold=0,
-              convert_attribute=True)  # fmt: skip
-    before = model_digest(beside)
-    weights = bytearray((tmp_path / "constants.bin").read_bytes())
-    weights[0] ^= 1
-    (tmp_path / "constants.bin").write_bytes(bytes(weights))
-    assert model_digest(beside) != before
-
-
-def test_a_kept_model_that_was_damaged_is_made_again(model, tmp_path):
-    def kept() -> Path:
-        return kept_model(model, read_model_spec(model), "int8", calibration(), form="cpu", folder=tmp_path / "kept")
-
-    whole = kept().read_bytes()
-    for damaged in (whole[:-1] + b"x", whole[:100], b""):
-        kept().write_bytes(damaged)
-        assert kept().read_bytes() == whole
-
-
 def test_a_file_that_fixes_a_batch_of_four_is_calibrated_with_single_pictures(tmp_path):
     proto = onnx.load(str(conv_detector(tmp_path / "any.onnx", dynamic_batch=True)))
     for value in (*proto.graph.input, *proto.graph.output):
@@ -397,9 +328,3 @@ def test_a_model_that_onnx_runtime_cannot_load_is_a_model_error(model, tmp_path)
     onnx.save(proto, str(tmp_path / "broken.onnx"))
     with pytest.raises(ModelError, match="ONNX Runtime cannot load the model"):
         typed_model(tmp_path / "broken.onnx", read_model_spec(model), "int8", calibration(), tmp_path / "out.onnx")
-
-
-def test_a_model_that_failed_leaves_nothing_behind(model, tmp_path):
-    with pytest.raises(ModelError):
-        kept_model(model, read_model_spec(model), "int8", calibration(tensors=[]), folder=tmp_path / "kept")
-    assert not list((tmp_path / "kept").glob("*")) if (tmp_path / "kept").exists() else True

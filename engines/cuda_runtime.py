@@ -148,9 +148,7 @@ class CudaSlot(GpuSlot):
             for output, value in zip(self._spec.outputs, bound.binding.get_outputs(), strict=True):
                 if output.name not in found:
                     found[output.name] = self._tensor(output, value)
-        if rows == batch_size:
-            return found
-        return {name: made.rows(batch_size) if made.shape[:1] == (rows,) else made for name, made in found.items()}
+        return self._filled(found, rows, batch_size)
 
     def _bind_session(self, session: Any, rows: int) -> _Bound:
         """Bind a session for batches of ``rows``; outputs whose shape is stated, and true, get memory of their own."""

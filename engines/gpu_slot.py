@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,11 +70,18 @@ class GpuSlot(ABC):
     def enqueue(self, batch_size: int) -> Mapping[str, DeviceTensor]:
         """Enqueue inference alone, and return at once. Raises RunError."""
         self._check(batch_size)
-        outputs = self._enqueue(batch_size)
-        whole = self._spec.max_batch or batch_size
+        return self._enqueue(batch_size)
+
+    def _filled(self, outputs: Mapping[str, DeviceTensor], rows: int, batch_size: int) -> Mapping[str, DeviceTensor]:
+        """Return what a batch of ``rows`` gave for the ``batch_size`` that were filled.
+
+        Boxes of all pictures in one list have no rows of pictures: the list stays whole.
+        """
+        columns = self._spec.head_options.get("columns")
+        if rows == batch_size or (isinstance(columns, Sequence) and "batch" in columns):
+            return outputs
         return {
-            name: tensor.rows(batch_size) if tensor.shape[:1] == (whole,) and whole != batch_size else tensor
-            for name, tensor in outputs.items()
+            name: tensor.rows(batch_size) if tensor.shape[:1] == (rows,) else tensor for name, tensor in outputs.items()
         }
 
     def record(self, enqueue: Callable[[], None]) -> CudaGraph | None:
@@ -111,7 +118,7 @@ class GpuSlot(ABC):
 
     @abstractmethod
     def _enqueue(self, batch_size: int) -> Mapping[str, DeviceTensor]:
-        """Enqueue a batch; return the outputs as the engine made them.
+        """Enqueue a batch; return the outputs of the frames that were filled.
 
         ``_recording``: it goes into a graph, and so must be enqueued piece by piece.
         """

@@ -147,12 +147,7 @@ class TensorRtSlot(GpuSlot):
             prepared.graph.launch()
         else:
             self._execute(prepared.context)
-        if rows == batch_size:
-            return prepared.outputs
-        return {
-            name: tensor.rows(batch_size) if tensor.shape[:1] == (rows,) else tensor
-            for name, tensor in prepared.outputs.items()
-        }
+        return self._filled(prepared.outputs, rows, batch_size)
 
     def _ready(self, rows: int) -> _Prepared:
         prepared = self._prepared.get(rows)

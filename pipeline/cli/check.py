@@ -12,13 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
+from engines.errors import ModelError
+from engines.inspect_model import read_model_spec
+from pipeline.accuracy.calibration import calibration_from
 from pipeline.cli import exit_codes
 from pipeline.config.load import Loaded, load
-from pipeline.config.problem import InvalidConfig
-from pipeline.config.sections import StreamSection
-from pipeline.errors import OnpaceError
+from pipeline.config.problem import InvalidConfig, Problem
+from pipeline.config.sections import Config, StreamSection
+from pipeline.errors import InputError, OnpaceError
 from pipeline.plan import StreamPlan, plan_stream
-from pipeline.samples import find_sample
+from pipeline.samples import find_model, find_sample
 from pipeline.source.address import parse_address
 from pipeline.source.source import open_source
 
@@ -48,12 +51,32 @@ def check(
             raise
         _print_json({"ok": False, "file": str(path), "problems": [asdict(problem) for problem in error.problems]})
         return exit_codes.BAD_INPUT
+    problems = _unreadable(path, loaded.config)
+    if problems and json:
+        _print_json({"ok": False, "file": str(path), "problems": [asdict(problem) for problem in problems]})
+        return exit_codes.BAD_INPUT
+    if problems:
+        raise InvalidConfig(problems)
     report = describe(path, loaded, probe=probe)
     if json:
         _print_json(report)
     else:
         _print_plain(report, loaded)
     return exit_codes.DONE if report["ok"] else exit_codes.FAILED
+
+
+def _unreadable(path: Path, config: Config) -> list[Problem]:
+    """Return what the files say that the configuration names: a model that is none, calibration without pictures."""
+    infer = config.infer
+    try:
+        spec = read_model_spec(find_model(infer.model), infer.facts)
+    except (ModelError, InputError) as error:
+        return [Problem(str(path), None, "infer.model", infer.model, str(error))]
+    try:
+        calibration_from(infer.calibration, spec, infer.calibration_pictures)
+    except InputError as error:
+        return [Problem(str(path), None, "infer.calibration", None, str(error))]
+    return []
 
 
 def describe(path: Path, loaded: Loaded, *, probe: bool) -> dict[str, Any]:

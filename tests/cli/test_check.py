@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.cli.onpace_command import onpace
+from tests.helpers.tiny_onnx import do_nothing_detector
 
 REPORT = {"ok", "file", "problems", "warnings", "streams", "model", "runtime", "sinks"}
 
 
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
-    (tmp_path / "model.onnx").write_bytes(b"model")
+    do_nothing_detector(tmp_path / "model.onnx", (96, 96))
     path = tmp_path / "good.yaml"
     path.write_text(
         "streams:\n"
@@ -87,3 +88,18 @@ def test_a_missing_file_is_bad_input(tmp_path: Path) -> None:
     done = onpace("check", tmp_path / "absent.yaml")
     assert done.returncode == 2
     assert "absent.yaml: no such file." in done.stderr
+
+
+def test_what_a_run_would_refuse_when_it_opens_the_files_is_a_problem_too(good: Path) -> None:
+    config = good.read_text()
+    pictures = config.replace("model.onnx}", "model.onnx, precision: int8, calibration: ['rtsp://u:hunter2@h/x']}")
+    for text, model, told in ((pictures, None, "infer.calibration"), (config, b"no model", "infer.model")):
+        good.write_text(text)
+        if model is not None:
+            (good.parent / "model.onnx").write_bytes(model)
+        done = onpace("check", good)
+        assert done.returncode == 2
+        assert f"{good}: {told}: " in done.stderr
+        assert "hunter2" not in done.stderr
+        (problem,) = json.loads(onpace("check", good, "--json").stdout)["problems"]
+        assert problem["path"] == told

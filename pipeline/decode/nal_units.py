@@ -185,3 +185,12 @@ def _skip_scaling_list(bits: _Bits, size: int) -> None:
         if following:
             following = (last + bits.signed()) % 256
         last = following or last
+
+
+def sequence_header(data: bytes, codec: str) -> bytes:
+    """Return the sequence parameter set of an Annex B packet; nothing where there is none, or in codecs other
+    than "H264" and "HEVC"."""
+    for unit in data.split(b"\0\0\1")[1:]:
+        if unit and ((codec == "H264" and unit[0] & 31 == 7) or (codec == "HEVC" and unit[0] >> 1 & 63 == 33)):
+            return unit.rstrip(b"\0")
+    return b""

@@ -15,7 +15,7 @@ import av.error
 from engines.device import Gpu
 from engines.errors import DeviceMemoryError, RuntimeMissingError
 from pipeline.decode.decoder import CorruptPacketError, Picture
-from pipeline.decode.nal_units import put_start_codes
+from pipeline.decode.nal_units import put_start_codes, sequence_header
 from pipeline.decode.nvdec_kind import Kind, NvdecRefusedError, check_caps, has_long_lengths, kind_of
 from pipeline.decode.planes import HD_HEIGHT, clockwise_rotation, colour_of
 from pipeline.decode.surfaces import SurfacePool
@@ -152,8 +152,8 @@ class _Session:
                 cudacontext=context,
                 cudastream=self.cuda_stream.handle,
                 usedevicememory=True,
-                maxwidth=kind.size.width,
-                maxheight=kind.size.height,
+                maxwidth=_up_to_64(kind.size.width),  # codecs round sizes up to whole blocks
+                maxheight=_up_to_64(kind.size.height),
                 latency=latency.LOW if kind.at_once else latency.NATIVE,
             )
         except BaseException:
@@ -305,7 +305,7 @@ class NvdecDecoder:
         NVDEC would go on at the size it began with, be it that of another connection. ``coded`` is what NVDEC is
         given of ``packet``.
         """
-        header = _sequence_header(memoryview(coded)[:_HEADER_BYTES].tobytes(), self._kind.codec)
+        header = sequence_header(memoryview(coded)[:_HEADER_BYTES].tobytes(), self._kind.codec)
         session = self._session
         if not header or session is None:
             return []
@@ -340,6 +340,10 @@ class NvdecDecoder:
         return colour, 0 if frame is None else clockwise_rotation(frame)
 
 
+def _up_to_64(length: int) -> int:
+    return -(-length // 64) * 64
+
+
 def _with_start_codes(coded: Any) -> _Coded | None:
     """Return a packet as NVDEC reads it, where nothing but lengths must change; None where it is damaged or empty.
 
@@ -354,14 +358,6 @@ def _with_start_codes(coded: Any) -> _Coded | None:
     except ValueError:
         return None
     return _Coded(ctypes.addressof(ctypes.c_char.from_buffer(data)), len(data), data)
-
-
-def _sequence_header(data: bytes, codec: str) -> bytes:
-    """Return the sequence parameter set of an Annex B packet; nothing where there is none, or in other codecs."""
-    for unit in data.split(b"\0\0\1")[1:]:
-        if unit and ((codec == "H264" and unit[0] & 31 == 7) or (codec == "HEVC" and unit[0] >> 1 & 63 == 33)):
-            return unit.rstrip(b"\0")
-    return b""
 
 
 def _pitch_of(frame: Any, layout: str) -> int:

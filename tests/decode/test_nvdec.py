@@ -11,7 +11,8 @@ import pytest
 from engines.errors import RuntimeMissingError
 from pipeline.decode.decoder import open_decoder
 from pipeline.decode.gpu_first import GpuFirst
-from pipeline.decode.nvdec import _sequence_header, open_nvdec
+from pipeline.decode.nal_units import sequence_header
+from pipeline.decode.nvdec import open_nvdec
 from pipeline.decode.nvdec_kind import NvdecRefusedError, check_caps
 from pipeline.decode.planes import to_planes
 from pipeline.decode.surfaces import narrow_to_8_bits
@@ -44,10 +45,10 @@ def test_a_change_of_size_is_seen_in_the_stream_itself():
     with av.open(str(test_data() / "videos/resolution_change.h264")) as container:
         for packet in container.demux(video=0):
             if packet.size and packet.is_keyframe:
-                seen.add(_sequence_header(bytes(packet)[:1024], "H264"))
+                seen.add(sequence_header(bytes(packet)[:1024], "H264"))
     assert len(seen) > 1
     assert b"" not in seen
-    assert _sequence_header(b"\0\0\1\x65abc", "H264") == b""
+    assert sequence_header(b"\0\0\1\x65abc", "H264") == b""
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,9 @@ def no_room(
     ``build`` gives the command that makes a plan for other batches.
     """
     fits = most // 2 if needed is None else batch_that_fits(most, needed, free)
-    if not fits or most == 1 or spec.max_batch is not None:
+    if spec.max_batch is not None and most > 1:
+        what = f"The file fixes its batch at {most}: export it with a smaller one, or free GPU memory"
+    elif not fits or most == 1:
         what = "Not even one frame would: free GPU memory, or take a smaller model or input size"
     else:
         shapes = ShapeProfile(1, fits, fits)

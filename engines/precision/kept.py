@@ -51,7 +51,7 @@ def kept_model(
     typed = folder / f"{name}-{precision}-{key}.onnx"
     for_cpu = typed.with_suffix(".cpu.onnx") if precision == "int8" else typed
     builds, runtime = count or (Builds(), "")
-    made = (typed, for_cpu)
+    made = {typed, for_cpu}
     if _are_whole(made):
         builds.found(runtime, precision)
     else:

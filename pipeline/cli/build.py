@@ -91,7 +91,7 @@ def build(
         )
         builder = PlanBuilder.open(path, spec, options, to_run=False)
         before = None if rebuild else builder.find_whole()
-        plan = builder.find_or_build(rebuild=rebuild)
+        plan = before or builder.find_or_build(rebuild=rebuild)
     report: dict[str, Any] = {
         "model": spec.name,
         "plan": str(plan.path),

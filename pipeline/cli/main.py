@@ -70,7 +70,7 @@ def _reporting(command: Callable[..., int | None]) -> Callable[..., None]:
         except (OnpaceError, EngineError) as error:
             code = _report(error, exit_codes.FAILED)
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            if error.errno in (errno.ENOSPC, errno.EPIPE):
                 give_up(sys.stdout)
             code = _report(_of_the_system(error), exit_codes.FAILED)
         raise typer.Exit(code)
@@ -90,8 +90,10 @@ def _report(error: Exception | str, code: int) -> int:
 
 def _of_the_system(error: OSError) -> str:
     """Return what the system refused, for people."""
+    if error.filename is None and error.errno != errno.ENOSPC:
+        return f"{error.strerror or error}."
     where = "" if error.filename is None else f"{error.filename}: "
-    return f"{where}{error.strerror or error}. Check the path, its permissions and the space left there."
+    return f"{where}{error.strerror}. Check the path, its permissions and the space left there."
 
 
 for command in (run, record, check, capacity, listen, top, keys, doctor, describe, compare, build):

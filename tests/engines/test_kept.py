@@ -15,10 +15,7 @@ from engines.precision.kept import kept_model, model_digest
 from engines.precision.typed_model import Calibration
 from tests.helpers.conv_onnx import SIZE, conv_detector
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ONPACE_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

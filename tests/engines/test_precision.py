@@ -30,9 +30,7 @@ OUTER = {"first", "head8", "head16", "head32"}
 INNER = {"depthwise", "wide", "neck8", "down16", "neck16", "down32", "neck32"}
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ONPACE_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

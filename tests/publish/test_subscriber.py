@@ -178,13 +178,13 @@ def test_another_schema_version_is_an_error_once(encode) -> None:  # type: ignor
 def test_it_can_be_iterated_until_closed_and_close_is_safe_twice() -> None:
     endpoint = free_endpoint()
     publisher = make_publisher(ZmqSink(endpoint, "msgpack"))
-    subscriber = Subscriber(endpoint)
-    join(publisher, subscriber)
-    publisher.publish(make_result(), wait_seconds=0.0)
-    for event in subscriber:
-        assert isinstance(event, DetectionsMessage)
-        subscriber.close()
-        subscriber.close()
+    with Subscriber(endpoint) as subscriber:  # left open by a failure, it would stop the collector for ever
+        join(publisher, subscriber)
+        publisher.publish(make_result(), wait_seconds=0.0)
+        for event in subscriber:
+            assert isinstance(event, DetectionsMessage)
+            subscriber.close()
+            subscriber.close()
     publisher.close()
 
 

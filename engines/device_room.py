@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from typing import TypeVar
@@ -20,10 +21,25 @@ def open_slots(count: int, rows: int, open_one: Callable[[int, int], AnySlot]) -
     """Return ``count`` slots of ``open_one(number, rows)``, warmed up. What that raises closes the others."""
     with ExitStack() as opened:
         slots = [opened.enter_context(closing(open_one(number, rows))) for number in range(count)]
-        for slot in slots:
-            slot.warm_up()
+        try:
+            for slot in slots:
+                slot.warm_up()
+        except Exception as error:
+            _let_go(error)
+            raise
         opened.pop_all()
     return tuple(slots)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Have ``error``, and what led to it, hold no locals of the calls that it came from.
+
+    A session that could not be warmed up lives in them; ending after the CUDA stream that it runs on, which its slot
+    closes, it would crash the process.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def open_slots_or_say(
@@ -39,8 +55,7 @@ def open_slots_or_say(
         return tuple(open_some(rows))
     except DeviceMemoryError as error:
         told = str(error)
-    # Only here: the exception held what had been opened.
-    gc.collect()
+    gc.collect()  # only here: the exception held slots that never came to be
     fewer = 1 if fixed else rows
     while fewer > 1:
         fewer //= 2

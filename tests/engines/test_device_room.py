@@ -11,7 +11,7 @@ import pytest
 from engines.buffers import DeviceBuffer
 from engines.cuda_runtime import _is_no_memory
 from engines.device import Gpu, open_gpu
-from engines.device_room import open_slots_or_say
+from engines.device_room import open_slots, open_slots_or_say
 from engines.errors import DeviceMemoryError
 from engines.inspect_model import read_model_spec
 from engines.runtime import RuntimeOptions, open_runtime
@@ -56,6 +56,43 @@ def test_the_batch_that_fits_is_found_by_trying_and_given_back():
     assert open_slots_or_say("model m", GPU, 0, 4, False, lambda rows: (Slot(rows),))
     with pytest.raises(DeviceMemoryError, match="Not even one frame fits"):
         open_slots_or_say("model m", GPU, 0, 8, True, lambda rows: (Slot(rows),))
+
+
+class Session:
+    """Says when it ends."""
+
+    def __init__(self, ended: list[str]) -> None:
+        self._ended = ended
+
+    def __del__(self) -> None:
+        self._ended.append("session")
+
+
+class SlotWithoutRoom:
+    """Its session opens, and then does not run."""
+
+    def __init__(self, ended: list[str]) -> None:
+        self._ended = ended
+
+    def warm_up(self) -> None:
+        session = Session(self._ended)
+        try:
+            self._run(session)
+        except RuntimeError as error:
+            raise DeviceMemoryError("the GPU is out of memory.") from error
+
+    def _run(self, session: Session) -> None:
+        raise RuntimeError(f"{session} has no workspace")
+
+    def close(self) -> None:
+        self._ended.append("CUDA stream")
+
+
+def test_a_session_that_did_not_fit_ends_before_the_stream_that_it_runs_on():
+    ended: list[str] = []
+    with pytest.raises(DeviceMemoryError):
+        open_slots(1, 1, lambda number, rows: SlotWithoutRoom(ended))
+    assert ended == ["session", "CUDA stream"]
 
 
 def test_a_plan_that_does_not_fit_says_which_batch_to_build_for(tmp_path):

@@ -52,9 +52,9 @@ def graph_microseconds(gpu: Gpu, engines: Sequence[TrtEngine], batch: int) -> li
     """Return what one run of each takes as a CUDA graph: medians of turns."""
     with ExitStack() as kept:
         stream = kept.enter_context(gpu.new_stream("graphs"))
+        contexts = [context_for(gpu, engine, batch, kept) for engine in engines]  # their graphs' kernels end with them
         graphs = []
-        for engine in engines:
-            context = context_for(gpu, engine, batch, kept)
+        for context in contexts:
             run = lambda context=context: context.execute_async_v3(stream.handle)  # noqa: E731
             run()
             stream.synchronise()

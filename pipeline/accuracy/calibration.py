@@ -145,7 +145,7 @@ def _decoded(url: str, chosen: set[int] | None) -> Iterator[Picture]:
     """Yield the pictures of the packets numbered ``chosen``, which need no other; of all where it is None."""
     source = open_source(url, SourceOptions(), threading.Event())
     try:
-        decoder = open_decoder(source.open(), 0)
+        decoder = open_decoder(source.open(), None)  # not by the machine's cores: a cut file loses a picture a thread
         try:
             for place, packet in enumerate(_read(source)):
                 if chosen is None or place in chosen:

@@ -20,13 +20,15 @@ CANARY = "canary#s/p@:%ss"
 class Run:
     """``onpace run`` over cameras; its messages as they come, its summary at the end."""
 
-    def __init__(self, folder: Path, model: Path, cameras: dict[str, str], transport: str = "tcp") -> None:
+    def __init__(
+        self, folder: Path, model: Path, cameras: dict[str, str], transport: str = "tcp", threads: str = "null"
+    ) -> None:
         self.out = folder / "out.jsonl"
         self.summary_path = folder / "summary.json"
         streams = "".join(f"  - {{id: {name}, url: '{url}'}}\n" for name, url in cameras.items())
         config = folder / "cameras.yaml"
         config.write_text(
-            f"streams:\n{streams}infer: {{model: {model}, runtime: cpu}}\n"
+            f"streams:\n{streams}infer: {{model: {model}, runtime: cpu, threads: {threads}}}\n"
             f"source: {{read_timeout: 1s, open_timeout: 2s, transport: {transport}}}\n"
             f"publish: {{sinks: ['jsonl:{self.out}'], status_interval: 200ms}}\n"
         )
@@ -178,7 +180,7 @@ def test_capture_times_come_from_sender_reports_where_the_camera_sends_them(tmp_
 
 def test_overload_is_dropped_at_the_queue_and_the_ages_stay_low(tmp_path, models, cameras, clip):
     camera = cameras.add_camera("fast", clip, fps=120)
-    with Run(tmp_path, models / "working.onnx", {"fast": camera.url}) as run:
+    with Run(tmp_path, models / "working.onnx", {"fast": camera.url}, threads="2") as run:
         run.wait_for_verdict("fast", "overloaded", within_seconds=40)
         status = run.messages("status", "fast")[-1]
         stream = run.stop()["fast"]

@@ -17,11 +17,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 def run_cameras(
     folder: Path, model: Path, cameras: dict[str, tuple[str, str]], extra: str = "", seconds: int = 8
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Return the summary's streams by id, and the published detections. ``cameras``: id -> (url, further keys)."""
+    """Return the summary's streams by id, and the published detections. ``cameras``: id -> (url, further keys).
+
+    Two threads infer, that the machine may not be too fast for what is shown.
+    """
     streams = "".join(f"  - {{id: {name}, url: '{url}'{keys}}}\n" for name, (url, keys) in cameras.items())
     config = folder / "cameras.yaml"
     config.write_text(
-        f"streams:\n{streams}infer: {{model: {model}, runtime: cpu}}\n{extra}\n"
+        f"streams:\n{streams}infer: {{model: {model}, runtime: cpu, threads: 2}}\n{extra}\n"
         f"publish: {{sinks: ['jsonl:{folder / 'out.jsonl'}'], status_interval: 200ms}}\n"
     )
     summary = run_with_summary(config, "--for", f"{seconds}s")

@@ -13,5 +13,5 @@ def nothing(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def working(tmp_path_factory):
-    """Slower than a camera of 200 fps."""
+    """Slower than a camera of 200 fps, in two threads."""
     return working_detector(tmp_path_factory.mktemp("models") / "working.onnx", layers=40)

@@ -1,6 +1,7 @@
 """What a test needs of the machine: the mark ``cuda`` asks for a GPU, ``runtime("tensorrt")`` for that runtime.
 
 Commands that a test without such a mark starts find no GPU: they do the same everywhere, and take nobody's memory.
+A pipeline within the test's own process says ``runtime: cpu`` for that.
 
 Such a test is skipped where it cannot run. On a machine that is meant to have a GPU, FAIL_WITHOUT_CUDA=1 makes the
 missing GPU a failure, so that nobody takes a run of skips for a pass. A runtime whose library is not installed for

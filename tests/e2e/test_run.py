@@ -216,7 +216,7 @@ def test_two_pipelines_run_side_by_side_in_one_process(models):
         return config_from_mapping(
             {
                 "streams": [{"id": "s", "url": f"pattern:?frames={frames}"}],
-                "infer": {"model": str(models / "nothing.onnx")},
+                "infer": {"model": str(models / "nothing.onnx"), "runtime": "cpu"},
             },
             origin="test",
         )

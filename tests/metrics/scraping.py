@@ -53,7 +53,7 @@ def running(model: Path, *urls: str, **sections: Any) -> Iterator[Pipeline]:
     """A running pipeline whose streams are s0, s1, ..., with its server on a free port."""
     data = {
         "streams": [{"id": f"s{number}", "url": url, "realtime": True} for number, url in enumerate(urls)],
-        "infer": {"model": str(model)},
+        "infer": {"model": str(model), "runtime": "cpu", "threads": 2},
         "metrics": {"listen": "127.0.0.1:0"},
         **sections,
     }

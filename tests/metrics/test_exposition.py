@@ -34,7 +34,7 @@ def scraped(working, tmp_path_factory):
     sink = f"jsonl:{tmp_path_factory.mktemp('sink') / 'out.jsonl'}"
     with running(
         working, "pattern:?fps=200&frames=600", "pattern:?fps=10&frames=30", publish={"sinks": [sink]},
-        track={"tracker": "bytetrack"}, infer={"model": str(working), "threads": 2},
+        track={"tracker": "bytetrack"},
     ) as pipeline:  # fmt: skip
         assert pipeline.wait(60)
         status, text = ask(port_of(pipeline), "/metrics")

@@ -61,7 +61,7 @@ def published(folder: Path, trace: dict[str, Any]) -> list[dict[str, Any]]:
     out = folder / "out.jsonl"
     data = {
         "streams": [{"id": "a", "url": "pattern:?size=160x96&fps=50&frames=20"}],
-        "infer": {"model": str(model)},
+        "infer": {"model": str(model), "runtime": "cpu"},
         "publish": {"sinks": [f"jsonl:{out}"]},
         "trace": trace,
     }

@@ -273,6 +273,7 @@ except RuntimeMissingError as error:
 
 
 @pytest.mark.runtime("tensorrt")
+@pytest.mark.timeout(600)  # two plans of sixty layers each
 def test_half_precision_works_in_about_half_the_memory(tmp_path, quick_plans):
     """It would not, where the library ran layers in float32 whatever the file says."""
     model = yolo_detector(tmp_path / "m.onnx", width=0.25, size=(320, 320))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.builds import Builds
-from engines.errors import PlanMissingError, RuntimeMissingError
+from engines.errors import DeviceMemoryError, ModelError, RuntimeMissingError
 from engines.model_spec import ModelSpec
 from engines.shape_profile import ShapeProfile
 from engines.trt.options import BuildOptions
@@ -39,6 +39,9 @@ RUNTIMES: dict[str, str] = {  # word in the configuration -> "module:Class", imp
     "cuda": "engines.cuda_runtime:CudaRuntime",
     "cpu": "engines.cpu_runtime:CpuRuntime",
 }
+
+PASSED_OVER = (RuntimeMissingError, ModelError, DeviceMemoryError)
+"""What makes ``auto`` take the next runtime: it is not here, cannot take the model or its plan, or has no room."""
 
 Prefer = Literal["auto", "latency", "throughput"]
 
@@ -182,7 +185,8 @@ def open_runtime(name: str, model: Path, spec: ModelSpec, options: RuntimeOption
     """Open ``model`` on the runtime called ``name`` ("auto" takes the fastest that works here, and says which).
 
     Raises RuntimeMissingError where it is unknown or not installed, ModelError where the model does not load,
-    PlanMissingError where TensorRT was asked for by name, has no plan, and may not build one.
+    PlanMissingError where TensorRT was asked for by name, has no plan, and may not build one, DeviceMemoryError. "auto"
+    raises what the last runtime does.
     """
     if name == "auto":
         return _open_first(list(RUNTIMES), model, spec, options)
@@ -213,7 +217,7 @@ def _open_first(names: Sequence[str], model: Path, spec: ModelSpec, options: Run
         if reason is None:
             try:
                 runtime = open_runtime(name, model, spec, options)
-            except (RuntimeMissingError, PlanMissingError) as error:
+            except PASSED_OVER as error:
                 reason = str(error)
             else:
                 _log.info("auto takes %s", name)

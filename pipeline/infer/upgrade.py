@@ -11,7 +11,15 @@ from typing import Literal
 
 from engines.errors import EngineError, PlanMissingError
 from engines.model_spec import ModelSpec
-from engines.runtime import Runtime, RuntimeOptions, for_any_runtime, open_meanwhile, open_runtime, runtime_class
+from engines.runtime import (
+    PASSED_OVER,
+    Runtime,
+    RuntimeOptions,
+    for_any_runtime,
+    open_meanwhile,
+    open_runtime,
+    runtime_class,
+)
 from engines.trt.progress import Progress
 from pipeline.errors import OnpaceError
 
@@ -70,8 +78,9 @@ def open_now(
     """Return a runtime that can run now, and the one that takes over later, None where there is nothing to wait for.
 
     Where TensorRT would have to build a plan first: ``aside`` runs on the next best runtime meanwhile, ``wait`` builds
-    it now, ``never`` leaves it (asked for by name: PlanMissingError). ``complete`` opens what belongs to a runtime
-    besides, with the same options, and is a reason to wait like the runtime itself. Raises as ``open_runtime`` does.
+    it now, ``never`` leaves it (asked for by name: PlanMissingError). Where a plan cannot be used, ``auto`` takes
+    the next runtime for good. ``complete`` opens what belongs to a runtime besides, with the same options, and is a
+    reason to wait like the runtime itself. Raises as ``open_runtime`` does.
     """
 
     def opened(name: str, options: RuntimeOptions) -> Runtime:
@@ -89,6 +98,11 @@ def open_now(
         return opened("tensorrt", ready), None
     except PlanMissingError as error:
         _log.warning("%s It is built now; until it is ready, another runtime runs.", error)
+    except PASSED_OVER as error:
+        if name != "auto":
+            raise
+        _log.warning("auto does not take tensorrt: %s", error)
+        return complete(open_meanwhile("tensorrt", model, spec, options), options), None
     progress = Progress(_Teller())
     later = replace(options, plans=replace(options.plans, progress=progress))
     options = for_any_runtime(options)

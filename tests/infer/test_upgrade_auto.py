@@ -1,0 +1,83 @@
+"""``runtime: auto`` takes the next runtime where a faster one cannot run; one asked for by name is an error."""
+
+from __future__ import annotations
+
+import pytest
+
+from engines.errors import DeviceLostError, DeviceMemoryError, ModelError, PlanError, PlanMissingError
+from engines.inspect_model import read_model_spec
+from engines.runtime import RUNTIMES, RuntimeOptions, open_runtime
+from pipeline.infer.upgrade import open_now
+from tests.helpers.tiny_onnx import colour_detector
+
+REASONS = [
+    ModelError("output 'd' has another size for every picture"),
+    PlanError("plan abc cannot be loaded"),
+    DeviceMemoryError("no room for its slots"),
+]
+
+
+class Stub:
+    """A runtime that is here, and cannot be opened."""
+
+    error: Exception
+
+    def __init__(self, *arguments):
+        raise self.error
+
+    @staticmethod
+    def why_not():
+        return None
+
+
+@pytest.fixture
+def fails_with(monkeypatch):
+    """A function that puts a TensorRT into the table that raises ``error``."""
+
+    def put(error):
+        monkeypatch.setattr(Stub, "error", error, raising=False)
+        monkeypatch.setitem(RUNTIMES, "tensorrt", f"{__name__}:Stub")
+        monkeypatch.delitem(RUNTIMES, "cuda")
+
+    return put
+
+
+@pytest.fixture
+def model(tmp_path):
+    return colour_detector(tmp_path / "m.onnx", (160, 96))
+
+
+@pytest.mark.parametrize("error", REASONS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("build", ["aside", "wait", "never"])
+def test_auto_goes_on_with_the_next_runtime_and_says_why(model, fails_with, error, build, caplog):
+    caplog.set_level("INFO")
+    fails_with(error)
+    spec = read_model_spec(model)
+    runtime, upgrade = open_now("auto", model, spec, RuntimeOptions(), build)
+    with runtime:
+        assert runtime.name == "cpu"
+    assert upgrade is None
+    assert f"auto does not take tensorrt: {error}" in caplog.text
+    with pytest.raises(type(error), match=str(error)):
+        open_now("tensorrt", model, spec, RuntimeOptions(), build)
+
+
+@pytest.mark.parametrize("error", REASONS, ids=lambda error: type(error).__name__)
+def test_auto_without_a_pipeline_goes_on_too(model, fails_with, error):
+    fails_with(error)
+    with open_runtime("auto", model, read_model_spec(model), RuntimeOptions()) as runtime:
+        assert runtime.name == "cpu"
+
+
+def test_a_gpu_that_is_lost_is_no_reason_to_go_on(model, fails_with):
+    fails_with(DeviceLostError("a new process is needed"))
+    with pytest.raises(DeviceLostError):
+        open_now("auto", model, read_model_spec(model), RuntimeOptions(), "aside")
+
+
+def test_a_plan_that_is_missing_is_built_aside(model, fails_with):
+    fails_with(PlanMissingError("no plan yet."))
+    runtime, upgrade = open_now("auto", model, read_model_spec(model), RuntimeOptions(), "aside")
+    with runtime:
+        assert runtime.name == "cpu"
+    assert upgrade is not None and upgrade.name == "tensorrt"

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from engines.cache_folder import cache_folder
 from engines.errors import PlanError, RunError
-from engines.plan_key import PlanKey
+from engines.plan_key import PlanKey, digest_of
 
 _MANIFEST, _PLAN = ".json", ".plan"
 _FORMAT = 1
@@ -251,9 +251,11 @@ def _read_manifest(path: Path) -> StoredPlan:
         plan = path.with_suffix(_PLAN)
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']}")
-        missing = _INGREDIENTS - {name for name, value in content["ingredients"].items() if value is not None}
+        missing = _INGREDIENTS - content["ingredients"].keys()
         if missing or int(content["nbytes"]) < 0:
             raise ValueError(f"without {', '.join(sorted(missing)) or 'a size'}")
+        if digest_of(content["ingredients"]) != path.stem:
+            raise ValueError("it is of another plan")
         return StoredPlan(
             path=plan,
             digest=path.stem,

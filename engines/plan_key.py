@@ -37,11 +37,16 @@ class PlanKey:
     @property
     def digest(self) -> str:
         """The key: 32 hex digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:32]
+        return digest_of(self.describe())
 
     def describe(self) -> dict[str, Any]:
         """Return the ingredients as plain data, for the manifest."""
         return asdict(self)
+
+
+def digest_of(ingredients: dict[str, Any]) -> str:
+    """Return the key of what ``PlanKey.describe`` returned, read back from a manifest or not: 32 hex digits."""
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def gpu_identity(gpu: Gpu | None, options: BuildOptions) -> str:

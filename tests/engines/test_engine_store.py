@@ -154,6 +154,24 @@ def test_a_manifest_that_lacks_what_lists_show_is_damaged(store, change):
     assert "is damaged" in store.broken()[manifest]
 
 
+@pytest.mark.parametrize("altered", [False, True])
+def test_a_plan_of_another_key_is_damaged_under_this_one_and_built_again(store, altered):
+    other = replace(KEY, model="other")
+    stored = store.add(other, b"other plan", model_name="other", build_seconds=1.0)
+    manifest = store.folder / f"{KEY.digest}.json"
+    content = json.loads(stored.path.with_suffix(".json").read_text())
+    if altered:
+        content["ingredients"]["shapes"]["max_batch"] = 16
+    manifest.write_text(json.dumps(content))
+    (store.folder / f"{KEY.digest}.plan").write_bytes(b"other plan")
+    with pytest.raises(PlanError, match=r"is damaged .*of another plan"):
+        store.find(KEY)
+    assert [plan.digest for plan in store.plans()] == [other.digest]
+    assert "of another plan" in store.broken()[manifest]
+    assert store.find_or_build(KEY, "m", lambda: b"plan").read() == b"plan"
+    assert store.broken() == {}
+
+
 def test_half_of_a_file_is_found_once_nobody_writes_it_any_more(store):
     half = store.folder / f".{KEY.digest}.plan.abc123"
     half.write_bytes(b"half")

@@ -111,11 +111,12 @@ class DeviceInferStep(SlotStep):
 
     def _work(self, batch: Batch) -> None:
         begun = monotonic()
-        self._mark(0)
-        with profiled_range("preprocess"):
-            ready = self._prepare(batch)
-        count, prepared = len(ready), monotonic()
+        ready = batch.frames  # all of them fail where not even the first mark can be recorded
         try:
+            self._mark(0)
+            with profiled_range("preprocess"):
+                ready = self._prepare(batch)
+            count, prepared = len(ready), monotonic()
             if not ready:
                 self._slot.synchronise()
                 return
@@ -162,15 +163,21 @@ class DeviceInferStep(SlotStep):
         self._mark(5)
 
     def _mark(self, index: int) -> None:
-        if self._marks is not None:
+        if self._marks is not None and self._gpu_track is not None:
             self._marks.record(index)
 
     def _note_gpu(self, frames: list[Frame]) -> None:
-        """Note what the GPU did for the batch just done."""
-        if self._marks is not None and self._gpu_track is not None:
+        """Note what the GPU did for the batch just done; never again where CUDA cannot tell."""
+        if self._marks is None or self._gpu_track is None:
+            return
+        try:
             times = self._marks.times()
-            for name, begun, ended in zip(_GPU_SPANS, times, times[1:], strict=False):
-                self._gpu_track.span(name, begun, ended, frames if name == "inference" else ())
+        except RunError as error:
+            self._gpu_track = None  # the marks stay until the end: recorded graphs hold on to them
+            _log.warning("--trace: what the GPU does is not noted any more: %s", error)
+            return
+        for name, begun, ended in zip(_GPU_SPANS, times, times[1:], strict=False):
+            self._gpu_track.span(name, begun, ended, frames if name == "inference" else ())
 
     def _prepare(self, batch: Batch) -> list[Frame]:
         ready: list[Frame] = []

@@ -70,10 +70,13 @@ class SlotStep(ABC):
                 for stream_id, frames in batch.by_stream().items():
                     taken(stream_id, frames)
                 try:
-                    in_order.put(self(batch) if batch.frames else batch)
-                except StageError:  # nothing works any more: these frames are handed on as failed, like those before
+                    if batch.frames:
+                        self(batch)
+                except Exception as error:  # these frames are handed on as failed, like those before
+                    _fail_the_rest(batch, error)
                     in_order.put(batch)
                     raise
+                in_order.put(batch)
                 if self._lost is not None:
                     raise self._lost
         finally:
@@ -120,6 +123,12 @@ class SlotStep(ABC):
     @abstractmethod
     def _work(self, batch: Batch) -> None:
         """Fill in ``batch.inferred`` and ``batch.failed``."""
+
+
+def _fail_the_rest(batch: Batch, error: Exception) -> None:
+    """Have the frames of which ``batch`` knows nothing yet fail."""
+    known = {id(one.frame) for one in batch.inferred} | {id(one.frame) for one in batch.failed}
+    batch.failed.extend(FailedFrame(frame, "infer", str(error)) for frame in batch.frames if id(frame) not in known)
 
 
 class InferStep(SlotStep):

@@ -57,11 +57,14 @@ class CpuRuntime:
         wanted, self._why = _shape_by_rule(options, self._threads)
         if wanted is None:
             live = options.live and options.streams == 1
-            wanted, self._why, narrow, wide = self._measure(model, rewritten, rows, latency_counts=live)
+            wanted, self._why, narrow, wide = self._measure(
+                model, rewritten, rows, latency_counts=live, literal=options.literal
+            )
             if wanted == "by_load" and options.one_shape:
                 wanted = "latency"
         else:
-            narrow = wide = open_session(model, 1 if wanted == "throughput" else self._threads, rewritten)
+            threads = 1 if wanted == "throughput" else self._threads
+            narrow = wide = open_session(model, threads, rewritten, literal=options.literal)
         self._shape: Shape = wanted
         session = wide if wanted in ("latency", "by_load") else narrow
         fixed = probe_shapes(session, spec, rows)
@@ -118,10 +121,10 @@ class CpuRuntime:
         self.close()
 
     def _measure(
-        self, model: Path, rewritten: bytes | None, rows: int, *, latency_counts: bool
+        self, model: Path, rewritten: bytes | None, rows: int, *, latency_counts: bool, literal: bool
     ) -> tuple[Shape, str, Any, Any]:
         """Try both shapes on this machine; return the faster, why, and the sessions of narrow and of wide runs."""
-        narrow, wide = (open_session(model, threads, rewritten) for threads in (1, self._threads))
+        narrow, wide = (open_session(model, count, rewritten, literal=literal) for count in (1, self._threads))
         probe_shapes(narrow, self._spec, rows)
         probe_shapes(wide, self._spec, rows)
         slots = [CpuSlot(narrow, self._spec, rows, {}, None) for _ in range(self._threads)]

@@ -29,10 +29,11 @@ def require_precision(runtime: str, precision: str | None) -> None:
         )
 
 
-def open_session(model: Path, threads: int, rewritten: bytes | None = None) -> Any:
+def open_session(model: Path, threads: int, rewritten: bytes | None = None, *, literal: bool = False) -> Any:
     """Return an InferenceSession of ``model`` with ``threads`` intra-op threads that do not spin.
 
-    ``rewritten``: the same model, serialised, to be run in the file's place.
+    ``rewritten``: the same model, serialised, to be run in the file's place. ``literal``: quantised layers are computed
+    in float between their quantising and its reverse, not fused into integer ones, which 8-bit floats do not have.
 
     Raises RuntimeMissingError without ONNX Runtime, ModelError where the model does not load.
     """
@@ -48,6 +49,10 @@ def open_session(model: Path, threads: int, rewritten: bytes | None = None) -> A
     settings.inter_op_num_threads = 1
     settings.log_severity_level = _FATAL_ONLY
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if literal:
+        settings.add_session_config_entry("session.disable_quant_qdq", "1")
+        # From "extended" on, ONNX Runtime 1.31 computes with wrong 8-bit floats: a detector then finds nothing.
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
         return onnxruntime.InferenceSession(
             rewritten or str(model),

@@ -86,6 +86,8 @@ class RuntimeOptions:
     """What the model is turned into first; None runs it as its file is."""
     calibration: Calibration | None = None
     """Pictures for ``precision`` int8."""
+    literal: bool = False
+    """Whether a CPU runs a file in eight bits step by step, as TensorRT takes it, not in its own faster form."""
     gpu: int = 0
     """Which GPU, counted from 0."""
     stream_bytes: int = 0

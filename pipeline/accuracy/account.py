@@ -50,7 +50,7 @@ def account_for(
         )
     typed = kept_model(model, spec, precision, calibration)
     before, _ = evaluate(model, spec, dataset, runtime="cpu")
-    after, _ = evaluate(typed, spec_of_typed(spec, precision), dataset, runtime="cpu")
+    after, _ = evaluate(typed, spec_of_typed(spec, precision), dataset, runtime="cpu", literal=True)
     if max_ap_loss is not None:
         refuse_loss(f"{precision} of {spec.name}", before, after, max_ap_loss)
     return before, after

@@ -33,6 +33,7 @@ def evaluate(
     runtime: str = "auto",
     precision: Precision | None = None,
     calibration: Calibration | None = None,
+    literal: bool = False,
     score_threshold: float = 0.01,
     iou_threshold: float = 0.65,
     max_detections: int = 100,
@@ -41,10 +42,11 @@ def evaluate(
 ) -> tuple[Accuracy, str]:
     """Return the accuracy and the runtime's own description; ``progress`` hears how many pictures are done.
 
+    ``literal``: a CPU runs a file in eight bits step by step as it says (``RuntimeOptions.literal``).
     Raises InputError where model and dataset do not share classes, ModelError, RuntimeMissingError, RunError.
     """
     match_classes(spec, dataset)
-    options = RuntimeOptions(prefer="latency", precision=precision, calibration=calibration)
+    options = RuntimeOptions(prefer="latency", precision=precision, calibration=calibration, literal=literal)
     with open_runtime(runtime, model, spec, options) as opened:
         accuracy = evaluate_on(
             opened,

@@ -6,6 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from engines.inspect_model import read_model_spec
+from pipeline.accuracy.account import account_for, points_lost
+from pipeline.accuracy.calibration import calibration_from
+from pipeline.accuracy.dataset import read_dataset
+from pipeline.samples import find_sample
 from samples.label_clip import write_dataset
 from tests.cli.onpace_command import onpace
 
@@ -22,6 +27,19 @@ def test_a_precision_that_loses_too_much_is_not_built(tmp_path):
     assert done.returncode == 2
     assert "points of AP" in done.stderr and "allowed are 1 (--max-ap-loss)" in done.stderr
     assert not list(tmp_path.glob("plans/**/*.plan"))
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_what_a_precision_loses_is_measured_on_the_file_that_the_plan_is_made_of(tmp_path, monkeypatch, precision):
+    pytest.importorskip("pycocotools")
+    monkeypatch.setenv("ONPACE_CACHE", str(tmp_path / "cache"))
+    write_dataset(tmp_path / "street", every=120)
+    model = find_sample("street.onnx")
+    spec = read_model_spec(model)
+    calibration = calibration_from([str(find_sample("street.mp4"))], spec, 8)
+    before, after = account_for(model, spec, read_dataset(tmp_path / "street"), precision, calibration)
+    assert after.ap != before.ap
+    assert -2.0 < points_lost(before, after) < 5.0
 
 
 def test_a_limit_without_pictures_is_refused():

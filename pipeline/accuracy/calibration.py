@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,9 @@ from pipeline.decode.decoder import CorruptPacketError, Decoder, Picture, open_d
 from pipeline.errors import CutOffError, InputError, SourceError, UrlError
 from pipeline.frame import Packet
 from pipeline.preprocess.host import HostPreprocess
+from pipeline.record.times import TIMES_SUFFIX
 from pipeline.source.address import Address, parse_address
+from pipeline.source.images import pictures_at
 from pipeline.source.redact import redact
 from pipeline.source.source import Source, SourceOptions, open_source
 
@@ -54,18 +55,21 @@ def _address(source: str) -> Address:
             "Record a camera first: onpace record URL --out FOLDER --for 60s."
         )
     if not _files(address):
-        raise InputError(f"calibration {address.redacted}: no such file, and no pictures there. Check the path.")
+        if address.scheme != "images":
+            raise InputError(f"calibration {address.redacted}: no such file. Check the path.")
+        recording = any(Path(address.location).glob(f"**/*{TIMES_SUFFIX}"))
+        remedy = f"It holds a recording: write recording:{address.location}." if recording else "Check the path."
+        raise InputError(f"calibration {address.redacted}: no pictures there. {remedy}")
     return address
 
 
 def _files(address: Address) -> list[Path]:
     path = Path(address.location)
+    if address.scheme == "images":
+        return pictures_at(address.location)
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file())
-    if path.is_file():
-        return [path]
-    found = glob.glob(address.location, recursive=True)  # noqa: PTH207 (absolute globs)
-    return sorted(Path(name) for name in found)
+    return [path] if path.is_file() else []
 
 
 def _digest(addresses: Sequence[Address], spec: ModelSpec, pictures: int) -> str:

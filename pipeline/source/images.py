@@ -36,7 +36,7 @@ class ImagesSource:
 
     def open(self) -> StreamInfo:
         """List the pictures. Raises SourceError (not found) when there are none."""
-        paths = _pictures(self._address.location)
+        paths = pictures_at(self._address.location)
         if not paths:
             raise SourceError(
                 f"{self._address.redacted}: no pictures there. "
@@ -70,7 +70,8 @@ class ImagesSource:
         self._paths = None
 
 
-def _pictures(location: str) -> list[Path]:
+def pictures_at(location: str) -> list[Path]:
+    """Return the pictures of a folder, of a glob, or the one of that name, in the order in which people count."""
     folder = Path(location)
     candidates = list(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
     if not candidates:

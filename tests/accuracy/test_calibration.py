@@ -87,6 +87,16 @@ def test_a_movie_that_is_cut_off_gives_pictures_of_what_there_is(spec, tmp_path,
     assert pictures - 1 <= len(list(found.tensors)) <= pictures
 
 
+def test_a_folder_without_pictures_of_its_own_says_what_to_write(spec, tmp_path):
+    recording = recorded(str(CLIP), tmp_path / "recording")
+    with pytest.raises(InputError, match=rf"no pictures there\. It holds a recording: write recording:{recording}"):
+        calibration_from([str(recording)], spec, 2)
+    (tmp_path / "dataset" / "images").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "dataset" / "images" / "1.png"), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match=r"dataset: no pictures there\. Check the path"):
+        calibration_from([str(tmp_path / "dataset")], spec, 2)
+
+
 def test_they_can_be_gone_through_again(spec, folder):
     calibration = calibration_from([str(folder)], spec, 3)
     first, second = list(calibration.tensors), list(calibration.tensors)

@@ -142,5 +142,6 @@ def _print_plain(report: dict[str, Any]) -> None:
         f"precision {report['precision']}, batch {report['batch']}: {report['bytes'] / 2**20:.1f} MiB, {how}"
     )
     if report["ap_loss"] is not None:
-        typer.echo(f"{report['precision']} loses {report['ap_loss']:.1f} points of AP")
+        does = "gains" if report["ap_loss"] < 0 else "loses"
+        typer.echo(f"{report['precision']} {does} {abs(report['ap_loss']):.1f} points of AP")
     typer.echo(report["plan"])

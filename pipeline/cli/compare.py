@@ -24,7 +24,7 @@ from pipeline.cli import exit_codes
 from pipeline.cli.model_facts import HELP, find_spec, parse_facts
 from pipeline.cli.precision_options import CALIBRATION_HELP, PICTURES_HELP, precisions_of
 from pipeline.cli.summary import console_of
-from pipeline.comparing.report import as_json, as_markdown, as_table, draw, not_measured
+from pipeline.comparing.report import as_json, as_markdown, as_table, draw, in_words, not_measured
 from pipeline.comparing.row import Row, Task
 from pipeline.comparing.rows import measure_rows
 from pipeline.errors import InputError
@@ -63,7 +63,7 @@ def compare(
 
     Exit codes: 0 done, 1 no row could be measured, 2 bad input. What cannot run here is a row that says why.
 
-    JSON keys: onpace; model; sha256; input [width, height]; machine; dataset; rounds; seconds; rows, a list of
+    JSON keys: onpace; model; sha256; input \\[width, height]; machine; dataset; rounds; seconds; rows, a list of
     {runtime, precision, status (ok, missing, failed), why, described, batches [{batch, runs, latency_ms {p50, p95,
     p99}, fps}], best_batch, host_bytes, gpu_bytes, file_bytes, build_seconds, ap, ap50, ap_loss}.
 
@@ -71,7 +71,7 @@ def compare(
     """
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, force=True)
     path, spec = find_spec(model, facts or [])
-    _check(spec, calibration or [], dataset, chart)
+    _check(spec, calibration or [], dataset, markdown, chart)
     tasks = [
         Task(
             model=str(path),
@@ -95,20 +95,28 @@ def compare(
         dataset=None if dataset is None else str(dataset),
         say=lambda text: progress.print(text, markup=False, highlight=False),
     )
-    about = {"machine": _machine(), "dataset": dataset and str(dataset), "rounds": rounds, "seconds": seconds}
+    machine = _machine()
+    about = {"machine": machine, "dataset": dataset and str(dataset), "rounds": rounds, "seconds": seconds}
     _print(rows, spec, about, json=json)
+    title = f"{spec.name} {spec.input_width}x{spec.input_height} on {in_words(machine)}"
     if markdown is not None:
-        markdown.write_text(as_markdown(rows))
+        markdown.write_text(f"{title}\n\n{as_markdown(rows)}")
     if chart is not None:
-        draw(rows, f"{spec.name} {spec.input_width}x{spec.input_height}", chart)
+        draw(rows, title, chart)
     return exit_codes.DONE if any(row.batches for row in rows) else exit_codes.FAILED
 
 
-def _check(spec: ModelSpec, calibration: Sequence[str], dataset: Path | None, chart: Path | None) -> None:
+def _check(
+    spec: ModelSpec, calibration: Sequence[str], dataset: Path | None, markdown: Path | None, chart: Path | None
+) -> None:
     """Raise InputError for what would otherwise be found out after minutes of measuring."""
     calibration_from(calibration, spec)
     if dataset is not None:
         match_classes(spec, read_dataset(dataset))
+    if markdown is not None and not markdown.parent.is_dir():
+        raise InputError(
+            f"--markdown {markdown}: the folder {markdown.parent} does not exist. Make it, or name another."
+        )
     if chart is not None:
         check_chart(chart)
 
@@ -149,8 +157,7 @@ def _print(rows: list[Row], spec: ModelSpec, about: dict[str, Any], *, json: boo
         typer.echo(json_format.dumps(as_json(rows, spec, about), indent=2))
         return
     console = console_of(to_stderr=False)
-    machine = about["machine"]
-    console.print(f"{spec.name} on {machine['processor']}, {machine['cores']} cores", markup=False, highlight=False)
+    console.print(f"{spec.name} on {in_words(about['machine'])}", markup=False, highlight=False)
     console.print(as_table(rows))
     for line in not_measured(rows):
         console.print(line, markup=False, highlight=False)

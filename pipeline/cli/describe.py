@@ -24,7 +24,7 @@ def describe(
     output: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Where to draw it; default: MODEL-sees-FILE.png here.")
     ] = None,
-    runtime: Annotated[str, typer.Option(help="auto or cpu; for --image.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt; for --image.")] = "auto",
     score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score that is drawn.")] = 0.25,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
 ) -> int:

@@ -30,7 +30,7 @@ def eval_model(
     dataset: Annotated[
         Path, typer.Argument(metavar="DATASET", help="COCO JSON, or a folder of pictures with it or YOLO labels.")
     ],
-    runtime: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
     precision: Annotated[str | None, typer.Option(help=PRECISION_HELP)] = None,
     calibration: Annotated[list[str] | None, typer.Option(metavar="SOURCE", help=CALIBRATION_HELP)] = None,
     calibration_pictures: Annotated[int, typer.Option(min=1, max=10_000, help=PICTURES_HELP)] = PICTURES,

@@ -43,7 +43,7 @@ def run(
     ],
     model: Annotated[str | None, typer.Option(help="ONNX detector; needed when sources are given.")] = None,
     facts: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=HELP)] = None,
-    runtime: Annotated[str | None, typer.Option(help="auto or cpu.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="auto, cpu, cuda or tensorrt.")] = None,
     sink: Annotated[
         list[str] | None, typer.Option(help="zmq:tcp://127.0.0.1:5555 or jsonl:out.jsonl; may be repeated.")
     ] = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -105,10 +105,20 @@ def draw(rows: Sequence[Row], title: str, file: Path) -> None:
     bars = throughput.barh(
         places, [figures.fps for figures in best], color=[colours[row.runtime] for row in shown], height=0.6
     )
-    labels = [f" {figures.fps:.3g}{_batch_and_ap(row)}" for row, figures in zip(shown, best, strict=True)]
+    labels = [f" {in_pictures(figures.fps)}{_batch_and_ap(row)}" for row, figures in zip(shown, best, strict=True)]
     throughput.bar_label(bars, labels, color=INK)
     throughput.set_xlabel("pictures/s at the best batch")
     save(figure, file)
+
+
+def in_words(machine: Mapping[str, Any]) -> str:
+    """Return the machine of a report for people."""
+    return f"{machine['processor']}, {machine['cores']} cores"
+
+
+def in_pictures(per_second: float) -> str:
+    """Return pictures a second for people."""
+    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
 
 
 def _best(row: Row) -> Figures:

@@ -6,7 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import median
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from engines.child import python_module
 from engines.precision.typed_model import CALIBRATED, no_pictures
+from engines.runtime import runtime_class
 from pipeline.comparing.row import Figures, Row, Task
 
 Say = Callable[[str], None]
@@ -30,8 +31,8 @@ def measure_rows(
     with ExitStack() as opened:
         processes: list[tuple[Row, _Process, list[int]]] = []
         for task, row in zip(tasks, rows, strict=True):
-            if task.precision in CALIBRATED and not task.calibration:
-                row.status, row.why = "missing", no_pictures(task.precision)
+            if (missing := _missing(task)) is not None:
+                row.status, row.why = "missing", missing
                 continue
             say(f"{row.runtime} {row.precision}: making and opening it")
             process, facts = _opened(row, task)
@@ -44,12 +45,17 @@ def measure_rows(
         _measure(processes, rounds, seconds, say)
         if dataset is not None:
             for row, process, _ in (entry for entry in processes if entry[0].status == "ok"):
-                say(f"accuracy of {row.runtime} {row.precision}")
-                found = _asked(row, process, {"dataset": dataset})
-                if found is not None:
-                    row.ap, row.ap50 = found["ap"], found["ap50"]
-    _compare_accuracy(rows)
+                _evaluate(row, process, dataset, say)
+    if dataset is not None and any(row.ap is not None for row in rows):
+        _compare_accuracy(rows, tasks[0], dataset, say)
     return rows
+
+
+def _missing(task: Task) -> str | None:
+    """Return what a row lacks that no process of its own needs to find out."""
+    if task.precision not in CALIBRATED or task.calibration:
+        return None
+    return runtime_class(task.runtime).why_not() or no_pictures(task.precision)
 
 
 def _opened(row: Row, task: Task) -> tuple[_Process, dict[str, Any] | None]:
@@ -69,7 +75,8 @@ def _measure(processes: Sequence[tuple[Row, _Process, list[int]]], rounds: int, 
     taken: dict[tuple[int, int], list[float]] = {}
     rates: dict[tuple[int, int], list[float]] = {}
     for number in range(rounds):
-        say(f"round {number + 1} of {rounds}")
+        if processes:
+            say(f"round {number + 1} of {rounds}")
         turns = [(place, batch) for place, (_, _, batches) in enumerate(processes) for batch in batches]
         for place, batch in turns if number % 2 == 0 else reversed(turns):
             row, process, _ = processes[place]
@@ -92,11 +99,25 @@ def _latency(durations: Sequence[float]) -> dict[str, float]:
     return {name: float(value) for name, value in zip(("p50", "p95", "p99"), ends, strict=True)}
 
 
-def _compare_accuracy(rows: Sequence[Row]) -> None:
-    base = next((row.ap for row in rows if (row.runtime, row.precision) == ("cpu", "fp32")), None)
+def _evaluate(row: Row, process: _Process, dataset: str, say: Say) -> None:
+    say(f"accuracy of {row.runtime} {row.precision}")
+    found = _asked(row, process, {"dataset": dataset})
+    if found is not None:
+        row.ap, row.ap50 = found["ap"], found["ap50"]
+
+
+def _compare_accuracy(rows: Sequence[Row], task: Task, dataset: str, say: Say) -> None:
+    """Fill in what is lost against fp32 on the CPU, which is run for that where it is no row."""
+    base = next((row for row in rows if (row.runtime, row.precision) == ("cpu", "fp32")), None)
+    if base is None:
+        base = Row("cpu", "fp32")
+        process, facts = _opened(base, replace(task, runtime="cpu", precision="fp32", calibration=[], batches=[1]))
+        with process:
+            if facts is not None:
+                _evaluate(base, process, dataset, say)
     for row in rows:
-        if base is not None and row.ap is not None:
-            row.ap_loss = 100 * (base - row.ap)
+        if base.ap is not None and row.ap is not None:
+            row.ap_loss = 100 * (base.ap - row.ap)
 
 
 def _asked(row: Row, process: _Process, command: dict[str, Any]) -> dict[str, Any] | None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.comparing.report import COLUMNS
+from pipeline.comparing.report import COLUMNS, in_pictures
 from pipeline.comparing.row import Task
 from pipeline.comparing.rows import measure_rows
+from samples.label_clip import write_dataset
 from tests.cli.onpace_command import ROOT, onpace
 from tests.helpers.conv_onnx import conv_detector
 
@@ -45,7 +46,8 @@ def test_rows_hold_what_a_precision_costs_and_the_page_names_every_key(model, tm
     assert rows["fp16"]["file_bytes"] < rows["fp32"]["file_bytes"]
     page = (ROOT / "docs" / "commands.md").read_text().split("\n## `onpace compare")[1].split("\n## ")[0]
     assert set(report) | set(report["rows"][0]) <= set(re.findall(r"`(\w+)`", page))
-    header, _, *lines = (tmp_path / "table.md").read_text().splitlines()
+    title, _, header, _, *lines = (tmp_path / "table.md").read_text().splitlines()
+    assert title.startswith("conv 64x64 on ")
     assert header == f"| {' | '.join(COLUMNS)} |"
     assert len([line for line in lines if line.startswith("| cpu")]) == 3
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
@@ -82,9 +84,27 @@ def test_a_model_that_cannot_be_typed_fails_its_rows_only(model, tmp_path):
     assert "is fp16 already" in row["why"]
 
 
+def test_what_is_lost_is_told_without_a_row_of_what_it_is_lost_against(tmp_path):
+    pytest.importorskip("pycocotools")
+    write_dataset(tmp_path / "street", every=120)
+    done = onpace(
+        "compare", "sample:street.onnx", "--runtimes", "cpu", "--precisions", "int8", "--calibration",
+        "sample:street.mp4", "--dataset", tmp_path / "street", *QUICK, "--json", ONPACE_CACHE=str(tmp_path / "cache"),
+    )  # fmt: skip
+    (row,) = json.loads(done.stdout)["rows"]
+    assert 0.5 < row["ap"] < 1.0
+    assert 100 * row["ap"] + row["ap_loss"] == pytest.approx(68.5, abs=8.0), "of fp32 on the CPU, on a few frames"
+    assert row["ap_loss"] != 0.0
+
+
+def test_a_chart_tells_rates_in_whole_pictures():
+    assert [in_pictures(rate) for rate in (85_885.6, 1256.8, 99.87, 7.123)] == ["85,886", "1,257", "99.9", "7.12"]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (["--markdown", "nowhere/table.md"], "the folder nowhere does not exist"),
         (["--runtimes", "tpu"], "--runtimes tpu: allowed are"),
         (["--precisions", "fp12"], "--precisions fp12: allowed are fp32"),
         (["--batches", "1,0"], "--batches 1,0: allowed are"),

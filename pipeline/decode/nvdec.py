@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import logging
 import threading
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import av
 import av.error
 
 from engines.device import Gpu
 from engines.errors import DeviceMemoryError, RuntimeMissingError
+from pipeline.decode.coded import described_parameters, header_of, with_parameters, with_start_codes
 from pipeline.decode.decoder import CorruptPacketError, Picture
-from pipeline.decode.nal_units import put_start_codes, sequence_header
 from pipeline.decode.nvdec_kind import Kind, NvdecRefusedError, check_caps, has_long_lengths, kind_of
 from pipeline.decode.planes import HD_HEIGHT, clockwise_rotation, colour_of
 from pipeline.decode.surfaces import SurfacePool
@@ -23,20 +22,11 @@ from pipeline.frame import Colour, Packet, Size, StreamInfo
 
 _MOST_IDLE = 32
 _REMEMBERED_PACKETS = 128
-_HEADER_BYTES = 1024  # parameter sets come first
 _LARGER = Size(4096, 4096)
 """What a decoder is made for once a stream's pictures have outgrown their first size."""
 _CHROMA_420 = 1  # cudaVideoChromaFormat_420
 
 _log = logging.getLogger("onpace.decode")
-
-
-class _Coded(NamedTuple):
-    """A coded picture in memory of ours, as a packet has it."""
-
-    buffer_ptr: int
-    buffer_size: int
-    data: bytearray
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +173,7 @@ class NvdecDecoder:
         self._filter: Any = None
         if bitstream_filter is not None:
             self._filter = av.bitstream.BitStreamFilterContext(bitstream_filter, info.template)
+        self._parameters = described_parameters(info, kind.codec)
         self._long_lengths = bitstream_filter is not None and has_long_lengths(info)
         self._session: _Session | None = nvdec.session(kind)
         self._seconds_per_tick = float(info.template.time_base)
@@ -201,11 +192,13 @@ class NvdecDecoder:
         if self._meaning is None and coded.is_keyframe:
             self._meaning = self._learn(coded)
         if self._filter is None:
-            held = self._begin(coded, coded) if coded.is_keyframe else []
-            return held + self._decode(packet, pts, coded)
+            if not coded.is_keyframe:
+                return self._decode(packet, pts, coded)
+            whole = self._with_parameters(coded)
+            return self._begin(whole, coded) + self._decode(packet, pts, whole)
         # Until a keyframe has brought parameters, the filter puts them before whatever else begins anew.
         if self._long_lengths and self._meaning is not None and not coded.is_keyframe:
-            rewritten = _with_start_codes(coded)
+            rewritten = with_start_codes(coded)
             if rewritten is not None:
                 return self._decode(packet, pts, rewritten)
         seen = replace(packet, payload=_Seen(coded.is_keyframe, coded.is_corrupt, pts))
@@ -299,19 +292,27 @@ class NvdecDecoder:
             owner=None,
         )
 
+    def _with_parameters(self, coded: Any) -> Any:
+        """Return a keyframe as NVDEC can begin with it: after the described parameters, until it brings its own."""
+        if self._parameters and header_of(coded, self._kind.codec):
+            self._parameters = b""
+        return with_parameters(coded, self._parameters) if self._parameters else coded
+
     def _begin(self, coded: Any, packet: Any) -> list[Picture]:
         """Look at a keyframe: where pictures of another size begin, drain the decoder and take a new one.
 
-        NVDEC would go on at the size it began with, be it that of another connection. ``coded`` is what NVDEC is
-        given of ``packet``.
+        NVDEC would go on at the size it began with, be it that of another connection, and with that one's parameters
+        where this one brings none. ``coded`` is what NVDEC is given of ``packet``.
         """
-        header = sequence_header(memoryview(coded)[:_HEADER_BYTES].tobytes(), self._kind.codec)
         session = self._session
-        if not header or session is None:
+        if session is None:
             return []
-        begun, self._begun = self._begun, True
+        header, begun = header_of(coded, self._kind.codec), self._begun
+        self._begun = begun or header != b""
         if session.header in (b"", header):
             session.header = header
+            return []
+        if begun and not header:
             return []
         pictures = self.drain() if begun else []
         session.close()
@@ -342,22 +343,6 @@ class NvdecDecoder:
 
 def _up_to_64(length: int) -> int:
     return -(-length // 64) * 64
-
-
-def _with_start_codes(coded: Any) -> _Coded | None:
-    """Return a packet as NVDEC reads it, where nothing but lengths must change; None where it is damaged or empty.
-
-    FFmpeg's filter does that, too, and puts parameters before keyframes; but it lets Python's lock go five times, and
-    where dozens of streams decode, each of them has another thread woken.
-    """
-    data = bytearray(coded)
-    if not data:
-        return None
-    try:
-        put_start_codes(data)
-    except ValueError:
-        return None
-    return _Coded(ctypes.addressof(ctypes.c_char.from_buffer(data)), len(data), data)
 
 
 def _pitch_of(frame: Any, layout: str) -> int:

@@ -18,6 +18,9 @@ from pipeline.decode.planes import to_planes
 from pipeline.decode.surfaces import narrow_to_8_bits
 from pipeline.frame import Size, StreamInfo, on_host
 from pipeline.source.source import SourceOptions, open_source
+from tests.decode.test_described_parameters import CLIPS as DESCRIBED
+from tests.decode.test_described_parameters import Described
+from tests.decode.test_described_parameters import write as write_described
 from tests.helpers.test_data import test_data
 
 CAPS = {"num_decoder_engines": 7, "width_max": 4096, "height_max": 4096, "width_min": 48, "height_min": 16}
@@ -85,7 +88,10 @@ def nvdec():
 
 
 def pictures(path: Path, gpu_first=None, most=120):
-    source = open_source(str(path), SourceOptions(), threading.Event())
+    return pictures_from(open_source(str(path), SourceOptions(), threading.Event()), gpu_first, most)
+
+
+def pictures_from(source, gpu_first=None, most=120):
     found = []
     try:
         info = source.open()
@@ -122,6 +128,21 @@ def test_nvdec_gives_the_pictures_of_the_software_decoder(nvdec, name):
         for one, other in zip(found, expected, strict=True):
             for plane, wanted in zip(one[3], other[3], strict=True):
                 np.testing.assert_array_equal(plane, wanted)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("codec", DESCRIBED)
+def test_parameters_that_the_description_alone_holds_reach_nvdec(nvdec, codec, tmp_path, caplog):
+    path = write_described(tmp_path, codec)
+    gpu_first = GpuFirst(nvdec, logging.getLogger("test"))
+    for _ in range(2):  # the second time with the decoder of the first
+        found, expected = pictures_from(Described(path), gpu_first), pictures_from(Described(path))
+        assert len(found) == len(expected) > 20
+        for one, other in zip(found, expected, strict=True):
+            assert one[:3] == other[:3]
+            for plane, wanted in zip(one[3], other[3], strict=True):
+                np.testing.assert_array_equal(plane, wanted)
+    assert "decoding in software" not in caplog.text
 
 
 @pytest.mark.cuda

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pipeline.decode.coded import with_start_codes
 from pipeline.decode.nal_units import after_start_codes, put_start_codes
-from pipeline.decode.nvdec import _with_start_codes
 from pipeline.decode.nvdec_kind import has_long_lengths
 from pipeline.frame import Size, StreamInfo
 from tests.decode.test_disposable import X264, X265, described, write_clip
@@ -64,7 +64,7 @@ def units_of(data: bytes) -> list[bytes]:
 
 
 def rewritten(packet: Any) -> bytes:
-    coded = _with_start_codes(packet)
+    coded = with_start_codes(packet)
     assert coded is not None
     assert ctypes.string_at(coded.buffer_ptr, coded.buffer_size) == bytes(coded.data)
     return bytes(coded.data)
@@ -166,8 +166,8 @@ def test_damaged_lengths_are_refused_and_leave_the_packet_to_the_filter(parts: l
         with pytest.raises(ValueError, match="a unit ends at"):
             put_start_codes(damaged)
         assert damaged == before
-        assert _with_start_codes(av.Packet(before)) is None
+        assert with_start_codes(av.Packet(before)) is None
 
 
 def test_an_empty_packet_is_left_to_the_filter() -> None:
-    assert _with_start_codes(av.Packet(b"")) is None
+    assert with_start_codes(av.Packet(b"")) is None

@@ -1,0 +1,59 @@
+"""Coded pictures as NVDEC reads them: start codes before every unit, parameters before every keyframe."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, NamedTuple
+
+from pipeline.decode.nal_units import put_start_codes, sequence_header
+from pipeline.frame import StreamInfo
+
+_HEADER_BYTES = 1024  # parameter sets come first
+
+
+class Coded(NamedTuple):
+    """A coded picture in memory of ours, as a packet has it."""
+
+    buffer_ptr: int
+    buffer_size: int
+    data: bytearray
+
+
+def with_start_codes(coded: Any) -> Coded | None:
+    """Return a packet as NVDEC reads it, where nothing but lengths must change; None where it is damaged or empty.
+
+    FFmpeg's filter does that, too, and puts parameters before keyframes; but it lets Python's lock go five times, and
+    where dozens of streams decode, each of them has another thread woken.
+    """
+    data = bytearray(coded)
+    if not data:
+        return None
+    try:
+        put_start_codes(data)
+    except ValueError:
+        return None
+    return _coded(data)
+
+
+def with_parameters(coded: Any, parameters: bytes) -> Coded:
+    """Return a packet with start codes, ``parameters`` before it."""
+    return _coded(bytearray(parameters) + bytes(coded))
+
+
+def described_parameters(info: StreamInfo, codec: str) -> bytes:
+    """Return the parameter sets, with start codes, that the stream's description holds; nothing where it has none.
+
+    Many cameras send them there alone. FFmpeg's own filter would put them before newer ones of the packets, too.
+    """
+    extradata = bytes(info.template.codec_context.extradata or b"")
+    return extradata if extradata[:1] == b"\0" and sequence_header(extradata, codec) else b""
+
+
+def header_of(coded: Any, codec: str) -> bytes:
+    """Return the sequence header of a packet with start codes; nothing where there is none. As ``sequence_header``."""
+    data = coded.data if isinstance(coded, Coded) else coded
+    return sequence_header(memoryview(data)[:_HEADER_BYTES].tobytes(), codec)
+
+
+def _coded(data: bytearray) -> Coded:
+    return Coded(ctypes.addressof(ctypes.c_char.from_buffer(data)), len(data), data)

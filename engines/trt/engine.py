@@ -104,5 +104,6 @@ def _refused(library: TrtLibrary, name: str) -> PlanError | DeviceMemoryError:
         )
     return PlanError(
         f"plan {name} cannot be loaded by {library.flavour} {library.version} on this GPU: {words}. It is cut short or "
-        "damaged, or was built by another version or for another GPU. Build it again here: onpace build."
+        "damaged, or was built by another version or for another GPU. Build it again here: onpace build --rebuild, "
+        "with the options of this one."
     )

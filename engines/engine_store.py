@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,10 +22,10 @@ from typing import IO, Any
 
 from engines.cache_folder import cache_folder
 from engines.errors import PlanError, RunError
-from engines.plan_key import PlanKey, digest_of
+from engines.plan_key import ANY_LATER, PlanKey, digest_of
 
 _MANIFEST, _PLAN = ".json", ".plan"
-_FORMAT = 1
+_FORMAT = 2
 _INGREDIENTS = frozenset(field.name for field in fields(PlanKey))
 _INTERRUPTED_SECONDS = 3600.0
 """A file that is being written for so long is written by nobody any more."""
@@ -45,6 +46,8 @@ class StoredPlan:
     model_name: str
     ingredients: dict[str, Any]
     """``PlanKey`` as plain data."""
+    built_by: str
+    """Version of the library that built it."""
     built_at: float
     """Seconds since 1970."""
     build_seconds: float
@@ -58,6 +61,12 @@ class StoredPlan:
             return hashlib.sha256(self.path.read_bytes()).hexdigest() == self.sha256
         except OSError:
             return False
+
+    def runs_in(self, version: str) -> bool:
+        """Whether it is for the library's ``version``: its own, or with a version-compatible plan a later one."""
+        if self.ingredients["version"] == ANY_LATER:
+            return _numbers(self.built_by) <= _numbers(version)
+        return self.built_by == version
 
     def read(self) -> bytes:
         """Return the plan's bytes. Raises PlanError where they are not those that were built."""
@@ -96,13 +105,24 @@ class EngineStore:
                 f"chmod go-w '{self.folder}', or set engine.store to a folder of your own."
             )
 
-    def find(self, key: PlanKey) -> StoredPlan | None:
-        """Return the plan for ``key``; None where none was built. Raises PlanError for a damaged manifest."""
-        manifest = self.folder / f"{key.digest}{_MANIFEST}"
-        return _read_manifest(manifest) if manifest.exists() else None
+    def find(self, key: PlanKey, version: str | None = None) -> StoredPlan | None:
+        """Return the plan for ``key`` that runs in the library's ``version`` (None: the key's); None where none is.
 
-    def add(self, key: PlanKey, plan: bytes, *, model_name: str, build_seconds: float) -> StoredPlan:
-        """Write a plan: its bytes first, then the manifest that makes it count. Raises OSError (disk full)."""
+        Raises PlanError for a damaged manifest.
+        """
+        manifest = self.folder / f"{key.digest}{_MANIFEST}"
+        if not manifest.exists():
+            return None
+        found = _read_manifest(manifest)
+        return found if found.runs_in(version or key.version) else None
+
+    def add(
+        self, key: PlanKey, plan: bytes, *, model_name: str, build_seconds: float, version: str | None = None
+    ) -> StoredPlan:
+        """Write a plan: its bytes first, then the manifest that makes it count. Raises OSError (disk full).
+
+        ``version``: of the library that built it; None: the key's.
+        """
         path = self.folder / f"{key.digest}{_PLAN}"
         _write(path, plan)
         now = time.time()
@@ -112,6 +132,7 @@ class EngineStore:
             "nbytes": len(plan),
             "model_name": model_name,
             "ingredients": key.describe(),
+            "built_by": version or key.version,
             "built_at": now,
             "build_seconds": round(build_seconds, 3),
         }
@@ -124,26 +145,28 @@ class EngineStore:
         model_name: str,
         build: Callable[[], bytes],
         *,
+        version: str | None = None,
         rebuild: bool = False,
         give_up: Callable[[], bool] = lambda: False,
     ) -> StoredPlan:
-        """Return the plan for ``key``, built by ``build`` where there is none.
+        """Return the plan for ``key`` that runs in the library's ``version``, built by ``build`` where there is none.
 
         Of several processes (or threads) that ask at the same time one builds, and the others wait for it; ``give_up``
         ends the wait with RunError.
         """
-        found = None if rebuild else self.usable(key)
+        found = None if rebuild else self.usable(key, version)
         if found is not None:
             return found
         asked_at = time.time()
         with self._locked(key.digest, give_up):
-            found = self.usable(key)
+            found = self.usable(key, version)
             if found is not None and not (rebuild and found.built_at < asked_at):
                 return found
             begun = time.monotonic()
             plan = build()
             with self._written():
-                return self.add(key, plan, model_name=model_name, build_seconds=time.monotonic() - begun)
+                took = time.monotonic() - begun
+                return self.add(key, plan, model_name=model_name, build_seconds=took, version=version)
 
     def plans(self) -> list[StoredPlan]:
         """Return every plan, the one used last first. Damaged manifests are left out: ``broken`` has them."""
@@ -203,10 +226,10 @@ class EngineStore:
         if content:
             _write(self.folder / f"{_safe(name)}.timing", content)
 
-    def usable(self, key: PlanKey) -> StoredPlan | None:
+    def usable(self, key: PlanKey, version: str | None = None) -> StoredPlan | None:
         """Return the plan for ``key`` if it is there and whole; a damaged one counts as none, and is built again."""
         try:
-            found = self.find(key)
+            found = self.find(key, version)
         except PlanError:
             return None
         return found if found is not None and found.whole else None
@@ -263,6 +286,7 @@ def _read_manifest(path: Path) -> StoredPlan:
             nbytes=int(content["nbytes"]),
             model_name=str(content["model_name"]),
             ingredients=dict(content["ingredients"]),
+            built_by=str(content["built_by"]),
             built_at=float(content["built_at"]),
             build_seconds=float(content["build_seconds"]),
             used_at=plan.stat().st_mtime,
@@ -285,6 +309,10 @@ def _write(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 def _safe(name: str) -> str:

@@ -16,8 +16,8 @@ from engines.device import Gpu, open_gpu
 from engines.engine_store import EngineStore, StoredPlan
 from engines.errors import ModelError, PlanError, PlanMissingError, RunError, RuntimeMissingError
 from engines.model_spec import ModelSpec
-from engines.plan_key import PlanKey, gpu_identity
-from engines.precision.kept import kept_model, model_digest
+from engines.plan_key import ANY_LATER, PlanKey, gpu_identity
+from engines.precision.kept import kept_model, made_with, model_digest
 from engines.precision.typed_model import CALIBRATED, RECIPE
 from engines.runtime import RuntimeOptions
 from engines.shape_profile import DEFAULT_MAX_BATCH, ShapeProfile
@@ -57,6 +57,7 @@ class PlanBuilder:
             precision=options.precision or "as it is",
             calibration=_calibration_digest(options) if needs_calibration else "",
             recipe=RECIPE,
+            made_with=made_with(options.precision),
             shapes=shapes,
             input_size=(spec.input_width, spec.input_height),
             options=options.plans.build,
@@ -68,11 +69,12 @@ class PlanBuilder:
 
         Of an int8 or fp8 plan the calibration need not be given again: the one built last is taken.
         """
-        found = self.store.find(self.key)
+        found = self.store.find(self.key, self.library.version)
         if found is None and self.options.precision in CALIBRATED and self.options.calibration is None:
             wanted = {**self.key.describe(), "calibration": None}
             for plan in sorted(self.store.plans(), key=lambda plan: plan.built_at, reverse=True):
-                if {**plan.ingredients, "calibration": None} == _as_stored(wanted):
+                same = {**plan.ingredients, "calibration": None} == _as_stored(wanted)
+                if same and plan.runs_in(self.library.version):
                     return plan
         return found
 
@@ -95,7 +97,14 @@ class PlanBuilder:
                 f"{self.library.flavour} {self.library.version} here can run plans, but not build them, and there is "
                 f"no plan for {self.spec.name}. Build it where the whole library is, for the same GPU."
             )
-        return self.store.find_or_build(self.key, self.spec.name, self._build, rebuild=rebuild, give_up=self._cancelled)
+        return self.store.find_or_build(
+            self.key,
+            self.spec.name,
+            self._build,
+            version=self.library.version,
+            rebuild=rebuild,
+            give_up=self._cancelled,
+        )
 
     def require(self) -> StoredPlan:
         """Return the plan. Raises PlanMissingError where there is none and none may be built now."""
@@ -168,7 +177,7 @@ class PlanBuilder:
 
 def _version(library: TrtLibrary, options: RuntimeOptions) -> str:
     """Return what a plan says of its library's version: one that later versions run is found by them, too."""
-    return "this or later" if options.plans.build.version_compatible else library.version
+    return ANY_LATER if options.plans.build.version_compatible else library.version
 
 
 def plan_shapes(spec: ModelSpec, options: RuntimeOptions) -> ShapeProfile:

@@ -11,6 +11,9 @@ from engines.device import Gpu
 from engines.shape_profile import ShapeProfile
 from engines.trt.options import BuildOptions
 
+ANY_LATER = "this or later"
+"""Version of a plan that later versions than the one that built it run, too."""
+
 
 @dataclass(frozen=True)
 class PlanKey:
@@ -21,7 +24,7 @@ class PlanKey:
     runtime: str
     """The library: "tensorrt" or "tensorrt_rtx"."""
     version: str
-    """Of the library."""
+    """Of the library, or ``ANY_LATER``."""
     gpu: str
     """Name and compute capability of the GPU, or how far the plan is portable."""
     precision: str
@@ -29,6 +32,8 @@ class PlanKey:
     """Digest of the pictures and the method that int8 took its ranges from; empty otherwise."""
     recipe: int
     """Version of what makes the typed model."""
+    made_with: str | None
+    """Versions of the libraries that make it; None for a model that runs as its file is."""
     shapes: ShapeProfile
     input_size: tuple[int, int]
     """Width, height: what an open input size is fixed to."""

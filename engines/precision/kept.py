@@ -103,15 +103,22 @@ def model_digest(model: Path) -> str:
     return digest.hexdigest()
 
 
+def made_with(precision: Precision | None) -> str | None:
+    """Return the versions of the libraries that make a model in ``precision``; None where it runs as its file is."""
+    if precision in (None, "fp32"):
+        return None
+    made = f"onnx {onnx.__version__}"
+    return f"{made}, onnxruntime {_version_of_onnxruntime()}" if precision in CALIBRATED else made
+
+
 def _key(model: Path, precision: Precision, calibration: Calibration | None) -> str:
     ingredients: dict[str, object] = {
         "model": model_digest(model),
         "precision": precision,
         "recipe": RECIPE,
-        "onnx": onnx.__version__,
+        "made_with": made_with(precision),
     }
     if precision in CALIBRATED and calibration is not None:
-        ingredients["onnxruntime"] = _version_of_onnxruntime()
         ingredients["calibration"] = [calibration.digest, calibration.method, calibration.percentile]
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:24]
 

@@ -84,6 +84,38 @@ def test_plan_is_found_again_and_built_anew_for_another_precision(tmp_path, rtx)
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_plan_of_a_later_library_is_not_found_by_an_older_one(tmp_path, rtx):
+    model = colour_detector(tmp_path / "m.onnx", (96, 96))
+    options = RuntimeOptions(plans=PlanOptions(tmp_path / "plans", build=BuildOptions(version_compatible=True)))
+    opened = PlanBuilder.open(model, read_model_spec(model), options, to_run=False)
+    later = replace(opened, library=replace(rtx, version="99.1"))
+    stored = opened.store.add(opened.key, b"plan", model_name="m", build_seconds=1.0, version="99.1")
+    assert later.find() == stored
+    assert opened.find() is None
+
+
+@pytest.mark.parametrize(
+    ("precision", "libraries"),
+    [(None, set()), ("fp32", set()), ("fp16", {"onnx"}), ("int8", {"onnx", "onnxruntime"})],
+)
+def test_a_plan_is_of_the_libraries_that_made_its_precision(tmp_path, monkeypatch, precision, libraries):
+    model = colour_detector(tmp_path / "m.onnx", (96, 96))
+    options = RuntimeOptions(precision=precision, plans=PlanOptions(tmp_path / "plans"))
+
+    def digest():
+        return PlanBuilder.open(model, read_model_spec(model), options, to_run=False).key.digest
+
+    before, changed = digest(), set()
+    for library, (name, other) in {
+        "onnx": ("onnx.__version__", "1.0.0"),
+        "onnxruntime": ("engines.precision.kept._version_of_onnxruntime", lambda: "1.0.0"),
+    }.items():
+        with monkeypatch.context() as patched:
+            patched.setattr(name, other)
+            changed |= {library} if digest() != before else set()
+    assert changed == libraries
+
+
 @pytest.mark.parametrize("text", ["4:2", "0", "1:2:3:4", "a", "1:4:257"])
 def test_bad_batches_are_explained(text):
     with pytest.raises(ModelError, match=r"batch.*(1:4:8|largest batch)"):
@@ -102,7 +134,9 @@ def test_complaints_about_memory_are_recognised(words):
 def test_plan_that_is_none_is_one_error_with_a_way_on(tmp_path, rtx, damage):
     model = do_nothing_detector(tmp_path / "m.onnx", (96, 96))
     plan, _ = build_plan(rtx, model, read_model_spec(model), ShapeProfile(), BuildOptions())
-    with pytest.raises(PlanError, match=r"plan abc cannot be loaded by .*another GPU\. Build it again here"):
+    with pytest.raises(
+        PlanError, match=r"plan abc cannot be loaded by .*another GPU\. Build it again here: onpace build --rebuild"
+    ):
         TrtEngine(rtx, damage(plan), "abc")
 
 

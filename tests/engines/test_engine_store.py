@@ -13,7 +13,7 @@ import pytest
 
 from engines.engine_store import EngineStore
 from engines.errors import PlanError, RunError
-from engines.plan_key import PlanKey
+from engines.plan_key import ANY_LATER, PlanKey
 from engines.precision.kept import model_digest
 from engines.shape_profile import ShapeProfile
 from engines.trt.options import BuildOptions
@@ -27,6 +27,7 @@ KEY = PlanKey(
     precision="fp16",
     calibration="",
     recipe=1,
+    made_with="onnx 1.20.0",
     shapes=ShapeProfile(1, 4, 8),
     input_size=(640, 640),
     options=BuildOptions(),
@@ -39,6 +40,7 @@ OTHERS = {
     "precision": "int8",
     "calibration": "other pictures",
     "recipe": 2,
+    "made_with": "onnx 1.20.1",
     "shapes": ShapeProfile(1, 4, 16),
     "input_size": (640, 416),
     "options": BuildOptions(optimisation_level=5),
@@ -170,6 +172,21 @@ def test_a_plan_of_another_key_is_damaged_under_this_one_and_built_again(store, 
     assert "of another plan" in store.broken()[manifest]
     assert store.find_or_build(KEY, "m", lambda: b"plan").read() == b"plan"
     assert store.broken() == {}
+
+
+def test_plan_for_later_versions_is_found_from_the_one_on_that_built_it(store):
+    key = replace(KEY, version=ANY_LATER, options=BuildOptions(version_compatible=True))
+    built = []
+
+    def found_by(version):
+        plan = store.find_or_build(key, "m", lambda: built.append(version) or version.encode(), version=version)
+        return plan.read().decode()
+
+    asked = ["10.9.0", "10.9.0", "10.16.1", "10.8.0.43", "10.9.0"]
+    assert [found_by(version) for version in asked] == ["10.9.0", "10.9.0", "10.9.0", "10.8.0.43", "10.8.0.43"]
+    assert built == ["10.9.0", "10.8.0.43"]
+    assert store.find(key, "10.8.0.42") is None
+    assert store.find(key, "8.6.2") is None
 
 
 def test_half_of_a_file_is_found_once_nobody_writes_it_any_more(store):

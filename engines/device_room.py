@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from typing import TypeVar
 
 from engines.device import Gpu
@@ -70,6 +70,21 @@ def open_slots_or_say(
         remedy = f"A batch of {fewer} fits{streams}: set infer.batch_size: {fewer}, or free GPU memory."
         raise DeviceMemoryError(_cannot(what, gpu, rows, free, told, remedy))
     raise DeviceMemoryError(_cannot(what, gpu, rows, free, told, f"Not even one frame fits. {_NO_ROOM}"))
+
+
+@contextmanager
+def told_with_batch(what: str, gpu: Gpu, rows: int, fixed: bool) -> Iterator[None]:
+    """Have a DeviceMemoryError name the batch to try: half of ``rows``, which were too many. For what slots need more.
+
+    ``fixed``: the model takes no smaller batch.
+    """
+    free = gpu.free_bytes()
+    try:
+        yield
+    except DeviceMemoryError as error:
+        smaller = f"Try infer.batch_size: {rows // 2}, or free GPU memory."
+        remedy = _NO_ROOM if fixed or rows == 1 else smaller
+        raise DeviceMemoryError(_cannot(what, gpu, rows, free, str(error), remedy)) from error
 
 
 def streams_in_words(free_bytes: int, stream_bytes: int) -> str:

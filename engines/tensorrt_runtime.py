@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,14 @@ import numpy as np
 from engines.buffers import DeviceBuffer, DeviceTensor
 from engines.cuda_graph import CudaGraph, capture
 from engines.device import Gpu, find_gpus
-from engines.device_room import streams_in_words
+from engines.device_room import open_slots, streams_in_words
 from engines.errors import DeviceMemoryError, ModelError, RunError, RuntimeMissingError
 from engines.gpu_slot import GpuSlot
 from engines.model_spec import ModelSpec
 from engines.plan_building import PlanBuilder
 from engines.runtime import RuntimeOptions, Slot
 from engines.shape_profile import ShapeProfile, batch_that_fits
+from engines.trt.builder import looks_like_no_memory
 from engines.trt.engine import TrtEngine
 from engines.trt.library import TrtLibrary, find_library
 
@@ -47,33 +47,35 @@ class TensorRtRuntime:
         self.plan = builder.require()
         self.file, self.build_seconds = self.plan.path, self.plan.build_seconds
         self._about = f"{builder.library.flavour} {builder.library.version} on {gpu.name}"
-        with ExitStack() as opened:
+
+        def too_large(most: int, needed: int | None, free: int) -> DeviceMemoryError:
+            return no_room(gpu, spec, most, needed, free, builder.command, options.stream_bytes)
+
+        free = gpu.free_bytes()
+        try:
             engine = TrtEngine(builder.library, self.plan.read(), f"{self.plan.digest} of {spec.name}")
-            most = _check_io(engine, spec)
-            taken = engine.dtype(spec.image_input.name).name  # fp16 takes pictures in half precision
-            spec = replace(spec, image_input=replace(spec.image_input, dtype=taken))
-            self.max_batch = _max_batch(spec, options, most)
-            least = engine.min_batch(spec.image_input.name)
-            rows = spec.max_batch or max(least, self.max_batch)
-            needed = options.plans.slots * _memory_of_slot(engine.context_bytes, spec, rows)
-            free = gpu.free_bytes()
-            if needed > free:
-                raise no_room(gpu, spec, most, needed, free, builder.command, options.stream_bytes)
-            try:
-                slots = [
-                    opened.enter_context(
-                        TensorRtSlot(gpu, f"infer-{number}", spec, rows, builder.library, engine, options)
-                    )
-                    for number in range(options.plans.slots)
-                ]
-                for slot in slots:
-                    slot.warm_up()
-            except DeviceMemoryError as error:  # graphs, kernels and outputs take some as well
-                raise no_room(gpu, spec, most, None, free, builder.command, options.stream_bytes) from error
-            opened.pop_all()
-        self._slots: tuple[TensorRtSlot, ...] = tuple(slots)
+        except DeviceMemoryError as error:
+            raise too_large(builder.key.shapes.max_batch, None, free) from error
+        most = _check_io(engine, spec)
+        taken = engine.dtype(spec.image_input.name).name  # fp16 takes pictures in half precision
+        spec = replace(spec, image_input=replace(spec.image_input, dtype=taken))
+        self.max_batch = _max_batch(spec, options, most)
+        least = engine.min_batch(spec.image_input.name)
+        rows = spec.max_batch or max(least, self.max_batch)
+        needed = options.plans.slots * _memory_of_slot(engine.context_bytes, spec, rows)
+        free = gpu.free_bytes()
+        if needed > free:
+            raise too_large(most, needed, free)
+
+        def open_one(number: int, rows: int) -> TensorRtSlot:
+            return TensorRtSlot(gpu, f"infer-{number}", spec, rows, builder.library, engine, options)
+
+        try:
+            self._slots = open_slots(options.plans.slots, rows, open_one)
+        except DeviceMemoryError as error:  # graphs, kernels and outputs take some as well
+            raise too_large(most, None, free) from error
         self.slots: tuple[Slot, ...] = self._slots
-        self.concurrent_runs = len(slots)
+        self.concurrent_runs = len(self.slots)
 
     @staticmethod
     def why_not() -> str | None:
@@ -186,7 +188,9 @@ class TensorRtSlot(GpuSlot):
 
     def _execute(self, context: Any) -> None:
         if not context.execute_async_v3(self._cuda_stream.handle):
-            raise RunError(f"model {self._spec.name} failed in {self._library.flavour}: {self._why()}.")
+            words = self._why()
+            kind = DeviceMemoryError if looks_like_no_memory(words) else RunError
+            raise kind(f"model {self._spec.name} failed in {self._library.flavour}: {words}.")
 
     def _why(self) -> str:
         return self._library.complaint()
@@ -200,12 +204,6 @@ class TensorRtSlot(GpuSlot):
             buffer.close()
         if self._scratch is not None:
             self._scratch.close()
-
-    def __enter__(self) -> TensorRtSlot:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 class _Prepared:
@@ -274,8 +272,9 @@ def no_room(
     else:
         shapes = ShapeProfile(1, fits, fits)
         how = f"{build(shapes)}, and engine.batch: '{shapes}' in the configuration"
-        streams = "" if needed is None else streams_in_words(free - needed * fits // most, stream_bytes)
-        what = f"Try batch {fits}: {how}" if needed is None else f"Batch {fits} would fit{streams}: {how}"
+        taken = free if needed is None else needed  # of all that is free, where it is only known to be too little
+        streams = streams_in_words(free - taken * fits // most, stream_bytes)
+        what = f"Try batch {fits}{streams}: {how}" if needed is None else f"Batch {fits} would fit{streams}: {how}"
     more = "more" if needed is None else f"{needed / 2**20:.0f} MiB or more"
     return DeviceMemoryError(
         f"model {spec.name}: its slots for batches up to {most} need {more}, but GPU "

@@ -11,7 +11,7 @@ import pytest
 from engines.buffers import DeviceBuffer
 from engines.cuda_runtime import _is_no_memory
 from engines.device import Gpu, open_gpu
-from engines.device_room import open_slots, open_slots_or_say
+from engines.device_room import open_slots, open_slots_or_say, told_with_batch
 from engines.errors import DeviceMemoryError
 from engines.inspect_model import read_model_spec
 from engines.runtime import RuntimeOptions, open_runtime
@@ -29,6 +29,7 @@ class SmallGpu(Gpu):
         return 900 << 20
 
 
+_FREE = "Free GPU memory"
 GPU = SmallGpu(0, "NVIDIA TEST", (9, 0), 1 << 30)
 
 
@@ -56,6 +57,15 @@ def test_the_batch_that_fits_is_found_by_trying_and_given_back():
     assert open_slots_or_say("model m", GPU, 0, 4, False, lambda rows: (Slot(rows),))
     with pytest.raises(DeviceMemoryError, match="Not even one frame fits"):
         open_slots_or_say("model m", GPU, 0, 8, True, lambda rows: (Slot(rows),))
+
+
+def test_what_a_slot_needs_beside_its_own_memory_names_the_batch_to_try():
+    for rows, fixed, told in ((16, False, "Try infer.batch_size: 8"), (1, False, _FREE), (4, True, _FREE)):
+        with pytest.raises(DeviceMemoryError, match=told) as caught, told_with_batch("model m", GPU, rows, fixed):
+            raise DeviceMemoryError("the GPU is out of memory (CUDA_ERROR_OUT_OF_MEMORY, out of memory).")
+        assert f"batches up to {rows} do not fit into the 900 MiB that GPU 0 (NVIDIA TEST) has free" in str(
+            caught.value
+        )
 
 
 class Session:
@@ -105,7 +115,7 @@ def test_a_plan_that_does_not_fit_says_which_batch_to_build_for(tmp_path):
         "onpace build m.onnx --precision fp16 --batch 1:7:7, and engine.batch: '1:7:7' in the configuration."
     )
     told = str(no_room(GPU, spec, 16, None, GPU.free_bytes(), build, 100 << 20))
-    assert "need more, but GPU 0 (NVIDIA TEST) has 900 MiB free. Try batch 8: onpace build" in told
+    assert "need more, but GPU 0 (NVIDIA TEST) has 900 MiB free. Try batch 8, with room for about 4 streams of" in told
     fixed = read_model_spec(do_nothing_detector(tmp_path / "fixed.onnx", (96, 96)))
     assert "Not even one frame would" in str(no_room(GPU, fixed, 1, 1800 << 20, GPU.free_bytes(), build, 0))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from engines.cuda_graph import CudaGraph
 from engines.cuda_marks import CudaMarks
@@ -54,14 +54,19 @@ class DeviceInferStep(SlotStep):
         runs: BusyClock,
         pace: RunPace,
         limits: Callable[[str], ScoreLimits],
+        room: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """``limits`` says which scores of a stream count. The others as in ``InferStep``."""
+        """``limits`` says which scores of a stream count. The others as in ``InferStep``.
+
+        ``room`` is entered to warm up, and says which batch to try where memory runs out meanwhile.
+        """
         super().__init__(busy, pace)
         self._slot = slot
         self._preprocess = preprocess
         self._postprocess = postprocess
         self._runs = runs
         self._limits = limits
+        self._room = room
         self._graphs: dict[int, CudaGraph] = {}
         self._marks: CudaMarks | None = None
         self._gpu_track: Track | None = None
@@ -76,10 +81,13 @@ class DeviceInferStep(SlotStep):
     def warm_up(self) -> None:
         """Run batches of every size without a picture, and record those that are small enough to gain by it.
 
-        Raises RunError.
+        Raises RunError; DeviceMemoryError with the batch to try.
         """
         self._slot.gpu.use()
-        most = self._preprocess.pictures.shape[0]
+        with self._room():
+            self._run_and_record(self._preprocess.pictures.shape[0])
+
+    def _run_and_record(self, most: int) -> None:
         for count in range(most, 0, -1):  # the largest sizes what grows
             self._enqueue(count)
             self._slot.synchronise()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from engines.model_spec import ModelSpec
 from engines.runtime import DeviceSlot, Slot
@@ -62,11 +63,15 @@ def _open_device_step(
     pace: RunPace,
     limits: Callable[[str], ScoreLimits],
 ) -> SlotStep:
+    from engines.device_room import told_with_batch
     from pipeline.infer.device_step import DeviceInferStep
     from pipeline.postprocess.device import DevicePostprocess, Keeps
     from pipeline.preprocess.device import DevicePreprocess
 
-    preprocess = DevicePreprocess(spec, slot)
-    keeps = Keeps(post.iou_threshold, post.max_detections)
-    postprocess = DevicePostprocess(spec, slot, preprocess.pictures, keeps, post.classes)
-    return DeviceInferStep(slot, preprocess, postprocess, busy, runs, pace, limits)
+    rows, fixed = slot.device_input.shape[0], spec.max_batch is not None
+    room = partial(told_with_batch, f"model {spec.name}", slot.gpu, rows, fixed)
+    with room():
+        preprocess = DevicePreprocess(spec, slot)
+        keeps = Keeps(post.iou_threshold, post.max_detections)
+        postprocess = DevicePostprocess(spec, slot, preprocess.pictures, keeps, post.classes)
+    return DeviceInferStep(slot, preprocess, postprocess, busy, runs, pace, limits, room)

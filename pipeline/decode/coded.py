@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 from typing import Any, NamedTuple
 
+import av
+
 from pipeline.decode.nal_units import put_start_codes, sequence_header
 from pipeline.frame import StreamInfo
 
@@ -38,6 +40,16 @@ def with_start_codes(coded: Any) -> Coded | None:
 def with_parameters(coded: Any, parameters: bytes) -> Coded:
     """Return a packet with start codes, ``parameters`` before it."""
     return _coded(bytearray(parameters) + bytes(coded))
+
+
+def twin_of(coded: Any) -> Any:
+    """Return a copy of a packet for a filter, which empties what it takes."""
+    twin = av.Packet(coded)
+    twin.pts, twin.dts, twin.duration, twin.time_base = coded.pts, coded.dts, coded.duration, coded.time_base
+    twin.is_keyframe = coded.is_keyframe
+    if coded.has_sidedata("new_extradata"):
+        twin.set_sidedata(coded.get_sidedata("new_extradata"))
+    return twin
 
 
 def described_parameters(info: StreamInfo, codec: str) -> bytes:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from engines.errors import DeviceMemoryError
-from pipeline.decode.decoder import CorruptPacketError, Decoder, Picture
+from pipeline.decode.decoder import Decoder, Picture
 from pipeline.decode.nvdec import Nvdec
 from pipeline.decode.nvdec_kind import NvdecRefusedError
 from pipeline.frame import Packet, StreamInfo
@@ -50,9 +50,7 @@ class _FallingBack:
         except (NvdecRefusedError, DeviceMemoryError) as error:
             self._decoder.close()
             self._fall_back(error)
-            if getattr(packet.payload, "size", 0):  # else NVDEC's filter has taken the data out
-                return self._decoder.decode(packet)
-            raise CorruptPacketError(f"NVDEC gave this stream up: {error}") from None
+            return self._decoder.decode(packet)
 
     def drain(self) -> list[Picture]:
         """Return the pictures still held back. Call once, at the end of the stream."""

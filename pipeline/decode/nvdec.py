@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import av
@@ -13,7 +13,7 @@ import av.error
 
 from engines.device import Gpu
 from engines.errors import DeviceMemoryError, RuntimeMissingError
-from pipeline.decode.coded import described_parameters, header_of, with_parameters, with_start_codes
+from pipeline.decode.coded import described_parameters, header_of, twin_of, with_parameters, with_start_codes
 from pipeline.decode.decoder import CorruptPacketError, Picture
 from pipeline.decode.nvdec_kind import Kind, NvdecRefusedError, check_caps, has_long_lengths, kind_of
 from pipeline.decode.planes import HD_HEIGHT, clockwise_rotation, colour_of
@@ -27,15 +27,6 @@ _LARGER = Size(4096, 4096)
 _CHROMA_420 = 1  # cudaVideoChromaFormat_420
 
 _log = logging.getLogger("onpace.decode")
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What is still asked of a packet whose bytes were handed on."""
-
-    is_keyframe: bool
-    is_corrupt: bool
-    pts: int | None
 
 
 class Nvdec:
@@ -201,16 +192,15 @@ class NvdecDecoder:
             rewritten = with_start_codes(coded)
             if rewritten is not None:
                 return self._decode(packet, pts, rewritten)
-        seen = replace(packet, payload=_Seen(coded.is_keyframe, coded.is_corrupt, pts))
         try:
-            filtered = self._filter.filter(coded)
+            filtered = self._filter.filter(twin_of(coded))
         except av.error.FFmpegError:
             raise CorruptPacketError(f"{self._info.codec}: a packet is damaged") from None
         pictures: list[Picture] = []
         for part in filtered:
-            if seen.payload.is_keyframe:
+            if coded.is_keyframe:
                 pictures += self._begin(part, coded)
-            pictures += self._decode(seen, pts, part)
+            pictures += self._decode(packet, pts, part)
         return pictures
 
     def drain(self) -> list[Picture]:
@@ -317,7 +307,7 @@ class NvdecDecoder:
         pictures = self.drain() if begun else []
         session.close()
         self._session = None
-        if begun and packet.size:  # else the filter has taken the data out
+        if begun:
             self._meaning = self._learn(packet)
         self._session = self._nvdec.new_session(replace(self._kind, size=_LARGER) if begun else self._kind)
         self._session.header = header

@@ -14,6 +14,7 @@ from pipeline.decode.decoder import CorruptPacketError, open_decoder
 from pipeline.decode.gpu_first import GpuFirst
 from pipeline.decode.nvdec import Nvdec
 from pipeline.source.source import SourceOptions, open_source
+from tests.helpers.nvdec_double import NvdecDouble
 from tests.helpers.test_data import test_data
 
 
@@ -82,6 +83,28 @@ def test_without_memory_for_it_a_stream_goes_on_in_software_and_says_so_once(gpu
         assert lost <= 1
     said = [record.message for record in caplog.records if "decoding in software" in record.message]
     assert len(said) == 1 and told in said[0]
+
+
+def fail(data: bytes) -> list:
+    raise RuntimeError("cuvidCreateDecoder: CUDA_ERROR_OUT_OF_MEMORY")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["restaurant_720p.mp4", "one-by-one-person-detection.mp4", "park_hevc_10bit.mkv", "rotation_90.mp4"],
+)
+def test_where_nvdec_fails_at_the_first_picture_none_is_lost(name):
+    def count(opened):
+        source = open_source(str(test_data() / "videos" / name), SourceOptions(), threading.Event())
+        decoder = opened(source.open())
+        pictures = sum(len(decoder.decode(packet)) for packet in iter(source.read, None)) + len(decoder.drain())
+        decoder.close()
+        source.close()
+        return pictures
+
+    gpu_first = GpuFirst(NvdecDouble(fail), logging.getLogger("onpace.source.yard"))
+    expected = count(lambda info: open_decoder(info, 1))
+    assert count(lambda info: gpu_first.open(info, lambda: open_decoder(info, 1))) == expected > 10
 
 
 class FullAtTheEnd(FullGpu):

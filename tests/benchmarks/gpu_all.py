@@ -115,6 +115,7 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
             )
             for workers, only in (("8", "s"), ("3", "m"), ("8", "n"), ("8", "street"))
         ),
+        Step("graphs", [*path, "--only", "graphs", "--seconds", "2"], 60),
         Step("latency", [*path, "--only", "latency", "--seconds", "8"], 120),
         *(
             Step(

@@ -175,10 +175,10 @@ class StreamSupervisor(StageThread):
 
     def _open_decoder(self, info: StreamInfo) -> Decoder:
         def software() -> Decoder:
-            roam()  # it decodes beside Python's lock
             return open_decoder(info, self.plan.decode_threads, self.plan.limits.max_pixels)
 
         if self._gpu_first is None or info.decoder != "pyav":
+            roam()  # it decodes beside Python's lock
             return software()
         return self._gpu_first.open(info, software)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from engines.cores import roam
 from engines.errors import DeviceMemoryError
 from pipeline.decode.decoder import Decoder, Picture
 from pipeline.decode.nvdec import Nvdec
@@ -32,7 +33,7 @@ class GpuFirst:
 
 
 class _FallingBack:
-    """A ``Decoder``: NVDEC's until it refuses, then software for the rest of the connection."""
+    """A ``Decoder``: NVDEC's until it refuses, then software for the rest of the connection, on all cores."""
 
     def __init__(self, gpu_first: GpuFirst, info: StreamInfo, software: Callable[[], Decoder]) -> None:
         self._gpu_first = gpu_first
@@ -67,4 +68,5 @@ class _FallingBack:
 
     def _fall_back(self, error: NvdecRefusedError | DeviceMemoryError) -> None:
         self._gpu_first.refused(str(error))
+        roam()  # software decodes beside Python's lock
         self._decoder = self._software

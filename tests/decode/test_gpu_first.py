@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from types import SimpleNamespace
 
 import pytest
 
+from engines import cores
+from engines.cores import keep_to
 from engines.device import Gpu
 from engines.errors import DeviceMemoryError
+from pipeline.bounded_queue import BoundedQueue
+from pipeline.config.load import config_from_mapping
 from pipeline.decode.decoder import CorruptPacketError, open_decoder
 from pipeline.decode.gpu_first import GpuFirst
 from pipeline.decode.nvdec import Nvdec
+from pipeline.keepup.load import BusyClock
+from pipeline.keepup.meter import StreamMeter
+from pipeline.keepup.settings import KeepupSettings
+from pipeline.plan import plan_stream
 from pipeline.source.source import SourceOptions, open_source
+from pipeline.supervisor import StreamSupervisor
 from tests.helpers.nvdec_double import NvdecDouble
 from tests.helpers.test_data import test_data
 
@@ -105,6 +115,53 @@ def test_where_nvdec_fails_at_the_first_picture_none_is_lost(name):
     gpu_first = GpuFirst(NvdecDouble(fail), logging.getLogger("onpace.source.yard"))
     expected = count(lambda info: open_decoder(info, 1))
     assert count(lambda info: gpu_first.open(info, lambda: open_decoder(info, 1))) == expected > 10
+
+
+HERE = frozenset(os.sched_getaffinity(0))
+ONE = frozenset({min(HERE)})
+
+
+@pytest.fixture
+def one_core():
+    keep_to(ONE)
+    yield
+    keep_to(HERE)
+    cores._all_cores = None
+
+
+@pytest.mark.skipif(len(HERE) < 2, reason="needs two cores")
+@pytest.mark.usefixtures("one_core")
+@pytest.mark.parametrize(
+    ("gpu", "opened_on", "decoded_on"),
+    [
+        pytest.param(NvdecDouble(), ONE, ONE, id="NVDEC takes it"),
+        pytest.param(NvdecDouble(fail), ONE, HERE, id="NVDEC fails at a picture"),
+        pytest.param(NoDecoderLeft(), HERE, HERE, id="NVDEC refuses it"),
+        pytest.param(None, HERE, HERE, id="software"),
+    ],
+)
+def test_a_stream_leaves_its_workers_core_only_where_software_decodes_it(gpu, opened_on, decoded_on):
+    url = str(test_data() / "videos/restaurant_720p.mp4")
+    config = config_from_mapping({"streams": [{"id": "yard", "url": url}], "infer": {"model": "sample:street.onnx"}})
+    plan = plan_stream(config.streams[0], config)
+    queue = BoundedQueue(2, "drop_oldest")
+    meter = StreamMeter("yard", KeepupSettings(), live=False)
+    stream = StreamSupervisor(plan, queue, meter, BusyClock(), on_failure=lambda error: None, nvdec=gpu)
+    seen = []
+
+    def play():
+        source = open_source(url, SourceOptions(), threading.Event())
+        decoder = stream._open_decoder(source.open())
+        seen.append(os.sched_getaffinity(0))
+        decoder.decode(source.read())
+        seen.append(os.sched_getaffinity(0))
+        decoder.close()
+        source.close()
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    thread.join(20)
+    assert seen == [opened_on, decoded_on]
 
 
 class FullAtTheEnd(FullGpu):

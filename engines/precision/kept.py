@@ -45,11 +45,7 @@ def kept_model(
     """
     if precision == "fp32":
         return model
-    folder = folder or cache_folder() / "models"
-    key = _key(model, precision, calibration)
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", spec.name)[:60]
-    typed = folder / f"{name}-{precision}-{key}.onnx"
-    for_cpu = typed.with_suffix(".cpu.onnx") if precision == "int8" else typed
+    typed, for_cpu = _files(model, spec, precision, calibration, folder)
     builds, runtime = count or (Builds(), "")
     made = {typed, for_cpu}
     if _are_whole(made):
@@ -64,6 +60,21 @@ def kept_model(
         facts = {"seconds": monotonic() - begun, "sha256": {file.name: _sha256(file) for file in made}}
         _facts(typed).write_text(json.dumps(facts))
     return for_cpu if form == "cpu" else typed
+
+
+def is_kept(model: Path, spec: ModelSpec, precision: Precision, calibration: Calibration | None) -> bool:
+    """Whether ``kept_model`` would find ``model`` in ``precision`` as it was made before, whole."""
+    return precision == "fp32" or _are_whole(set(_files(model, spec, precision, calibration, None)))
+
+
+def _files(
+    model: Path, spec: ModelSpec, precision: Precision, calibration: Calibration | None, folder: Path | None
+) -> tuple[Path, Path]:
+    """Return where the typed form of ``model`` is kept, and the one for the CPU; they differ for int8 only."""
+    folder = folder or cache_folder() / "models"
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", spec.name)[:60]
+    typed = folder / f"{name}-{precision}-{_key(model, precision, calibration)}.onnx"
+    return typed, typed.with_suffix(".cpu.onnx") if precision == "int8" else typed
 
 
 def made_seconds(kept: Path) -> float | None:

@@ -11,6 +11,8 @@ from typing import Literal
 
 from engines.errors import EngineError, PlanMissingError
 from engines.model_spec import ModelSpec
+from engines.precision.kept import is_kept
+from engines.precision.typed_model import CALIBRATED
 from engines.runtime import (
     PASSED_OVER,
     Runtime,
@@ -77,10 +79,11 @@ def open_now(
 ) -> tuple[Runtime, Upgrade | None]:
     """Return a runtime that can run now, and the one that takes over later, None where there is nothing to wait for.
 
-    Where TensorRT would have to build a plan first: ``aside`` runs on the next best runtime meanwhile, ``wait`` builds
-    it now, ``never`` leaves it (asked for by name: PlanMissingError). Where a plan cannot be used, ``auto`` takes
-    the next runtime for good. ``complete`` opens what belongs to a runtime besides, with the same options, and is a
-    reason to wait like the runtime itself. Raises as ``open_runtime`` does.
+    Where TensorRT would have to build a plan first: ``aside`` runs on the next best runtime meanwhile (as the file is
+    where its precision would first be calibrated), ``wait`` builds it now, ``never`` leaves it (asked for by name:
+    PlanMissingError). Where a plan cannot be used, ``auto`` takes the next runtime for good. ``complete`` opens what
+    belongs to a runtime besides, with the same options, and is a reason to wait like the runtime itself. Raises as
+    ``open_runtime`` does.
     """
 
     def opened(name: str, options: RuntimeOptions) -> Runtime:
@@ -105,9 +108,19 @@ def open_now(
         return complete(open_meanwhile("tensorrt", model, spec, options), options), None
     progress = Progress(_Teller())
     later = replace(options, plans=replace(options.plans, progress=progress))
-    options = for_any_runtime(options)
+    options = _at_once(model, spec, options)
     meanwhile = complete(open_meanwhile("tensorrt", model, spec, options), options)
     return meanwhile, Upgrade("tensorrt", lambda: opened("tensorrt", later), progress)
+
+
+def _at_once(model: Path, spec: ModelSpec, options: RuntimeOptions) -> RuntimeOptions:
+    """Return ``options`` for what runs meanwhile: without a precision that it lacks, or would first calibrate."""
+    options = for_any_runtime(options)
+    precision, pictures = options.precision, options.calibration
+    if precision in CALIBRATED and pictures is not None and not is_kept(model, spec, precision, pictures):
+        _log.warning("%s is calibrated for the plan; until that is ready, the model runs as its file is.", precision)
+        return replace(options, precision=None)
+    return options
 
 
 class _Teller:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from engines.errors import DeviceLostError, DeviceMemoryError, ModelError, PlanError, PlanMissingError
 from engines.inspect_model import read_model_spec
+from engines.precision.kept import kept_model
+from engines.precision.typed_model import Calibration
 from engines.runtime import RUNTIMES, RuntimeOptions, open_runtime
 from pipeline.infer.upgrade import open_now
+from tests.helpers.conv_onnx import SIZE, conv_detector
 from tests.helpers.tiny_onnx import colour_detector
 
 REASONS = [
@@ -81,3 +85,43 @@ def test_a_plan_that_is_missing_is_built_aside(model, fails_with):
     with runtime:
         assert runtime.name == "cpu"
     assert upgrade is not None and upgrade.name == "tensorrt"
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_runs_meanwhile_is_calibrated_only_where_that_was_done_before(tmp_path, monkeypatch, fails_with, kept):
+    monkeypatch.setenv("ONPACE_CACHE", str(tmp_path / "cache"))
+    fails_with(PlanMissingError("no plan yet."))
+    model = conv_detector(tmp_path / "conv.onnx")
+    spec, read = read_model_spec(model), []
+
+    def pictures():
+        read.append(1)
+        yield np.random.default_rng(0).random((1, 3, SIZE, SIZE), np.float32)
+
+    calibration = Calibration(Fresh(pictures), "some")
+    if kept:
+        kept_model(model, spec, "int8", calibration)
+        read.clear()
+    options = RuntimeOptions(precision="int8", calibration=calibration)
+    runtime, upgrade = open_now("auto", model, spec, options, "aside")
+    with runtime:
+        assert ("int8" in runtime.file.name) == kept
+    assert upgrade is not None
+    assert not read
+
+
+def test_a_calibrated_precision_without_pictures_is_an_error_at_once(tmp_path, fails_with):
+    fails_with(PlanMissingError("no plan yet."))
+    model = conv_detector(tmp_path / "conv.onnx")
+    with pytest.raises(ModelError, match="takes its ranges from pictures"):
+        open_now("auto", model, read_model_spec(model), RuntimeOptions(precision="int8"), "aside")
+
+
+class Fresh:
+    """What can be gone through again and again."""
+
+    def __init__(self, make):
+        self._make = make
+
+    def __iter__(self):
+        return self._make()

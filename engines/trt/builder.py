@@ -195,7 +195,10 @@ def _build_failed(
         return DeviceMemoryError(
             f"model {spec.name}: memory ran out while building for batches {shapes}: {words.rstrip('.')}. {remedy}"
         )
-    return PlanBuildError(f"model {spec.name}: {library.flavour} {library.version} cannot build it: {words}.")
+    return PlanBuildError(
+        f"model {spec.name}: {library.flavour} {library.version} cannot build it: {words.rstrip('.')}. Export it "
+        "without that layer (without NMS in the file, most often), or take runtime cuda or cpu."
+    )
 
 
 def memory_told(words: str) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from engines.errors import DeviceMemoryError, ModelError, PlanError, RuntimeMissingError
+from engines.errors import DeviceMemoryError, ModelError, PlanBuildError, PlanError, RuntimeMissingError
 from engines.inspect_model import read_model_spec
 from engines.plan_building import PlanBuilder
 from engines.precision.typed_model import Calibration, typed_model
@@ -24,6 +24,7 @@ from engines.trt.options import BuildOptions
 from engines.trt.progress import Progress
 from pipeline.samples import find_sample
 from tests.helpers.conv_onnx import conv_detector
+from tests.helpers.test_data import test_data
 from tests.helpers.tiny_onnx import colour_detector, do_nothing_detector, working_detector
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra: test)")
@@ -57,6 +58,12 @@ def test_unsupported_operator_is_named_with_a_way_on(tmp_path, rtx):
     onnx.save(proto, str(model))
     with pytest.raises(ModelError, match=r"tensorrt_rtx .* cannot take it: .*(Bernoulli|NoSuchThing).*cuda or cpu"):
         build_plan(rtx, model, spec, ShapeProfile(), BuildOptions())
+
+
+def test_model_that_is_taken_and_then_not_built_is_an_error_with_a_way_on(rtx):
+    model = test_data() / "models" / "yolox_nano_416_nms_dynbatch.onnx"
+    with pytest.raises(PlanBuildError, match=r"cannot build it: .*without NMS.*or take runtime cuda or cpu\."):
+        build_plan(rtx, model, read_model_spec(model), ShapeProfile(), BuildOptions())
 
 
 def test_plans_for_later_versions_are_refused_where_the_library_has_none(tmp_path, rtx):

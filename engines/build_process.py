@@ -105,7 +105,7 @@ def _died(task: BuildTask, progress: Progress, code: int) -> errors.RunError:
     what = f"model {task.spec.name}: the process that builds its plan ended with {how}"
     if code == -signal.SIGKILL:
         return errors.DeviceMemoryError(
-            f"{what}: something killed it, most likely for want of host memory. {smaller_batch(task.shapes)}"
+            f"{what}: something killed it, most likely for want of host memory. {smaller_batch(task.spec, task.shapes)}"
         )
     return errors.RunError(
         f"{what}: the library crashed. Update {task.flavour}, try another --optimisation-level, or run this model on "
@@ -135,7 +135,7 @@ def _build(task: BuildTask, tell: Callable[[dict[str, Any]], None]) -> tuple[byt
             progress=Progress(follow),
         )
     except errors.PlanBuildError as error:
-        raise for_want_of_memory(error, free, task.shapes) from error
+        raise for_want_of_memory(error, free, task.spec, task.shapes) from error
 
 
 def _free_bytes(gpu: int, model_name: str) -> int:
@@ -153,7 +153,7 @@ def _free_bytes(gpu: int, model_name: str) -> int:
 
 
 def for_want_of_memory(
-    error: errors.PlanBuildError, free_bytes: int | None, shapes: ShapeProfile
+    error: errors.PlanBuildError, free_bytes: int | None, spec: ModelSpec, shapes: ShapeProfile
 ) -> errors.PlanBuildError | errors.DeviceMemoryError:
     """Return what to raise for a failed build: DeviceMemoryError where there was hardly any memory on the GPU.
 
@@ -163,7 +163,7 @@ def for_want_of_memory(
         return error
     return errors.DeviceMemoryError(
         f"{error} The GPU had {free_bytes / 2**20:.0f} MiB free when it began, which is most likely why: building "
-        f"wants {_LEAST_BYTES >> 20} MiB and more. Free GPU memory first. {smaller_batch(shapes)}"
+        f"wants {_LEAST_BYTES >> 20} MiB and more. Free GPU memory first. {smaller_batch(spec, shapes)}"
     )
 
 

@@ -189,7 +189,7 @@ def _build_failed(
     if passed_over:  # every kernel of a layer: the error does not say that it was for want of memory
         words = f"{words} | {library.too_large[-1]}"
     if passed_over or looks_like_no_memory(words):
-        remedy = smaller_batch(shapes, memory_told(words))
+        remedy = smaller_batch(spec, shapes, memory_told(words))
         if options.workspace_bytes is not None:
             remedy += f" Or allow a kernel more than {options.workspace_bytes / 2**20:g} MiB: --workspace."
         return DeviceMemoryError(
@@ -207,8 +207,13 @@ def memory_told(words: str) -> tuple[int, int] | None:
     return None if found is None else (int(found[1]) << 20, int(found[2]) << 20)
 
 
-def smaller_batch(shapes: ShapeProfile, told: tuple[int, int] | None = None) -> str:
-    """Say which batch would fit by ``memory_told``, or to try half; what a kernel works in grows with the batch."""
+def smaller_batch(spec: ModelSpec, shapes: ShapeProfile, told: tuple[int, int] | None = None) -> str:
+    """Say which batch would fit by ``memory_told``, or to try half; what a kernel works in grows with the batch.
+
+    A batch that the file fixes is another file's.
+    """
+    if spec.max_batch is not None and spec.max_batch > 1:
+        return f"The file fixes its batch at {spec.max_batch}: export it with a smaller one, or free GPU memory."
     half = shapes.max_batch // 2
     fits = half if told is None else min(half, batch_that_fits(shapes.max_batch, *told))
     if fits < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -91,14 +92,16 @@ def test_what_the_builder_complains_about_keeps_its_kind(model, tmp_path):
         build_in_process(task)
 
 
-def test_failure_on_a_full_gpu_is_told_as_want_of_memory_with_the_batch_to_try():
+def test_failure_on_a_full_gpu_is_told_as_want_of_memory_with_the_batch_to_try(model):
     odd = PlanBuildError("model m: tensorrt 8.6.0 cannot build it: Cuda Runtime (invalid resource handle).")
-    shapes = ShapeProfile(1, 256, 256)
-    told = for_want_of_memory(odd, 600 << 20, shapes)
+    spec, shapes = read_model_spec(model), ShapeProfile(1, 256, 256)
+    told = for_want_of_memory(odd, 600 << 20, spec, shapes)
     assert isinstance(told, DeviceMemoryError)
     assert "invalid resource handle" in str(told) and "600 MiB free" in str(told) and "--batch 128" in str(told)
     for free in (2 << 30, None):
-        assert for_want_of_memory(odd, free, shapes) is odd
+        assert for_want_of_memory(odd, free, spec, shapes) is odd
+    fixed = str(for_want_of_memory(odd, 600 << 20, replace(spec, max_batch=256), ShapeProfile(256, 256, 256)))
+    assert "The file fixes its batch at 256: export it with a smaller one" in fixed and "--batch" not in fixed
 
 
 ENDS_WHILE_BUILDING = """

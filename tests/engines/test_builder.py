@@ -153,14 +153,27 @@ def test_build_that_finds_no_memory_says_which_batch_and_option_to_try(tmp_path,
         build_plan(rtx, model, read_model_spec(model), ShapeProfile(1, 8, 8), BuildOptions(workspace_bytes=1))
 
 
-def test_batch_is_named_by_what_the_library_says_of_memory():
+def test_build_of_a_fixed_batch_that_finds_no_memory_asks_for_another_file(tmp_path, rtx):
+    model = working_detector(tmp_path / "m.onnx", (96, 96), layers=2)
+    proto = onnx.load(str(model))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 8
+    onnx.save(proto, str(model))
+    with pytest.raises(DeviceMemoryError, match="The file fixes its batch at 8: export it with a smaller one") as error:
+        build_plan(rtx, model, read_model_spec(model), ShapeProfile(8, 8, 8), BuildOptions(workspace_bytes=1))
+    assert "--batch" not in str(error.value)
+
+
+def test_batch_is_named_by_what_the_library_says_of_memory(tmp_path):
+    spec = read_model_spec(colour_detector(tmp_path / "m.onnx", (96, 96)))
+    assert spec.max_batch is None
     words = "Tactic Device request: 3280MB Available: 1535MB. Device memory is insufficient to use tactic."
     told = memory_told(words)
     assert told == (3280 << 20, 1535 << 20)
-    assert smaller_batch(ShapeProfile(1, 8, 8), told) == "By that, batch 3 may fit: --batch 3."
-    assert smaller_batch(ShapeProfile(1, 1, 1), told).startswith("Not even batch 1 would fit")
+    assert smaller_batch(spec, ShapeProfile(1, 8, 8), told) == "By that, batch 3 may fit: --batch 3."
+    assert smaller_batch(spec, ShapeProfile(1, 1, 1), told).startswith("Not even batch 1 would fit")
     assert memory_told("out of memory") is None
-    assert smaller_batch(ShapeProfile(1, 8, 8)) == "Batch 4 may fit: --batch 4."
+    assert smaller_batch(spec, ShapeProfile(1, 8, 8)) == "Batch 4 may fit: --batch 4."
 
 
 def test_plan_error_is_a_model_error_so_that_the_command_ends_with_2():

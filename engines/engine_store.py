@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -78,11 +79,20 @@ class StoredPlan:
             raise PlanError(
                 f"plan {self.path} was altered or cut short: it holds {len(data)} bytes that are not the "
                 f"{self.nbytes} that were built. A plan is code: it is not loaded. Remove it (onpace engines prune "
-                "--broken) and build it again."
+                f"--broken{store_option(self.path.parent)}) and build it again."
             )
         with contextlib.suppress(OSError):  # a store that only another user may write
             os.utime(self.path)
         return data
+
+
+def store_option(folder: Path) -> str:
+    """Return what a command needs to find the store in ``folder``: nothing for the user's own."""
+    return "" if folder == _usual_folder() else f" --store {shlex.quote(str(folder))}"
+
+
+def _usual_folder() -> Path:
+    return cache_folder() / "plans"
 
 
 class EngineStore:
@@ -90,7 +100,7 @@ class EngineStore:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Raises PlanError where others may write there: they could make this process run what they like."""
-        self.folder = folder or cache_folder() / "plans"
+        self.folder = folder or _usual_folder()
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:

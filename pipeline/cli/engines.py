@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from engines.engine_store import EngineStore, StoredPlan
+from engines.engine_store import EngineStore, StoredPlan, store_option
 from pipeline.cli import exit_codes
 from pipeline.config.values import format_duration, parse_duration
 from pipeline.errors import InputError
@@ -66,7 +66,8 @@ def verify(store: StoreOption = None, json: JsonOption = False) -> int:
     else:
         for path, problem in broken.items():
             typer.echo(f"{path}: {problem}")
-        remedy = "Remove what is broken: onpace engines prune --broken" if broken else ""
+        where = store_option(opened.folder)
+        remedy = f"Remove what is broken: onpace engines prune --broken{where}" if broken else ""
         typer.echo(f"{whole} plans are whole, {len(broken)} files are not. {remedy}".rstrip())
     return exit_codes.FAILED if broken else exit_codes.DONE
 

@@ -32,6 +32,7 @@ def test_plan_is_built_once_listed_verified_and_pruned(tmp_path):
     broken = onpace("engines", "verify", "--store", str(store))
     assert broken.returncode == 1
     assert "altered or cut short" in broken.stdout
+    assert broken.stdout.endswith(f"onpace engines prune --broken --store {store}\n")
     assert json.loads(onpace("build", str(model), "--store", str(store), "--json").stdout)["built"]
     assert onpace("engines", "verify", "--store", str(store)).returncode == 0
     (store / f"{first['digest']}.json").write_text("{")

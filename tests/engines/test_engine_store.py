@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -88,6 +89,15 @@ def test_altered_plan_is_not_loaded_and_found_by_verify(store, damage):
     with pytest.raises(PlanError, match=r"altered or cut short.*A plan is code"):
         store.find(KEY).read()
     assert list(store.broken()) == [plan.path]
+
+
+@pytest.mark.parametrize(("folder", "option"), [(None, ""), ("my plans", " --store '{}'")])
+def test_the_remedy_for_an_altered_plan_names_its_store(tmp_path, own_cache, folder, option):
+    store = EngineStore(folder and tmp_path / folder)
+    plan = store.add(KEY, b"plan", model_name="m", build_seconds=1.0)
+    plan.path.write_bytes(b"nalp")
+    with pytest.raises(PlanError, match=re.escape(f"(onpace engines prune --broken{option.format(store.folder)}) and")):
+        plan.read()
 
 
 @pytest.mark.parametrize("damage", [b"plan", b"nalp" * 100, None])

@@ -12,7 +12,7 @@ import av
 import av.error
 
 from engines.device import Gpu
-from engines.errors import DeviceMemoryError, RuntimeMissingError
+from engines.errors import DeviceLostError, DeviceMemoryError, RunError, RuntimeMissingError
 from pipeline.decode.coded import described_parameters, header_of, twin_of, with_parameters, with_start_codes
 from pipeline.decode.decoder import CorruptPacketError, Picture
 from pipeline.decode.nvdec_kind import Kind, NvdecRefusedError, check_caps, has_long_lengths, kind_of
@@ -26,6 +26,8 @@ _LARGER = Size(4096, 4096)
 """What a decoder is made for once a stream's pictures have outgrown their first size."""
 _CHROMA_420 = 1  # cudaVideoChromaFormat_420
 
+_left: list[_Session] = []
+"""Of a lost GPU."""
 _log = logging.getLogger("onpace.decode")
 
 
@@ -70,7 +72,7 @@ class Nvdec:
         """Return a session that has decoded nothing yet. Raises NvdecRefusedError."""
         try:
             return _Session(self._library, self.gpu, self._context, kind)
-        except DeviceMemoryError:
+        except (DeviceMemoryError, DeviceLostError):
             raise
         except Exception as error:  # the library's exceptions have no common base of their own
             raise NvdecRefusedError(_first_line(error)) from error
@@ -150,6 +152,14 @@ class _Session:
         return self.decoder.Decode(packet)
 
     def close(self) -> None:
+        """Give it back once its pictures are copied; leave it to the end of the process where the GPU is lost."""
+        try:
+            self.cuda_stream.synchronise()
+        except DeviceLostError:  # the library ends the process where it cannot free what it has
+            _left.append(self)
+            return
+        except RunError:
+            pass
         self.decoder = None
         self.cuda_stream.close()
 
@@ -205,14 +215,15 @@ class NvdecDecoder:
 
     def drain(self) -> list[Picture]:
         """Return the pictures still held back. Call once, at the end of the stream."""
-        if self._session is None:
+        session = self._session
+        if session is None:
             return []
         try:
-            return self._pictures(self._session, self._session.decode(0, 0, 0))
-        except DeviceMemoryError:
+            return self._pictures(session, session.decode(0, 0, 0))
+        except (DeviceMemoryError, DeviceLostError):
             raise
         except Exception as error:  # the library's exceptions have no common base of their own
-            raise NvdecRefusedError(_first_line(error)) from error
+            raise _refusal(session, error) from error
 
     def close(self) -> None:
         """Keep the decoder for the next connection. Closing twice is safe."""
@@ -241,13 +252,14 @@ class NvdecDecoder:
             try:
                 found = self._session.decode(coded.buffer_ptr, coded.buffer_size, moment)
                 return self._pictures(self._session, found)
-            except DeviceMemoryError:
+            except (DeviceMemoryError, DeviceLostError):
                 raise
             except Exception as error:  # a larger picture than the decoder was made for, or a stream it cannot take
+                refusal = _refusal(self._session, error)
                 self._session.close()
                 self._session = None
                 if attempt == 2 or not packet.payload.is_keyframe:
-                    raise NvdecRefusedError(_first_line(error)) from error
+                    raise refusal from error
                 self._session = self._nvdec.new_session(replace(self._kind, size=_LARGER))
         raise AssertionError  # the loop returns or raises
 
@@ -340,6 +352,14 @@ def _pitch_of(frame: Any, layout: str) -> int:
     told = frame.cuda()[0].__cuda_array_interface__
     width = int(frame.shape[1]) * (2 if layout == "p010" else 1)
     return max(width, int(told["strides"][0]) if told.get("strides") else 0)  # strides of 10 bits are of samples
+
+
+def _refusal(session: _Session, error: Exception) -> NvdecRefusedError:
+    """Return what the library's ``error`` means for the stream. Raises DeviceLostError where the GPU is lost."""
+    lost = session.cuda_stream.lost()
+    if lost is not None:
+        raise lost from error
+    return NvdecRefusedError(_first_line(error))
 
 
 def _first_line(error: BaseException) -> str:

@@ -19,7 +19,7 @@ class GpuFirst:
     def __init__(self, nvdec: Nvdec, log: logging.Logger) -> None:
         self.nvdec = nvdec
         self._log = log
-        self._told = ""
+        self._told: set[str] = set()
 
     def open(self, info: StreamInfo, software: Callable[[], Decoder]) -> Decoder:
         """Return a decoder of the stream that falls back to ``software()`` where NVDEC refuses it."""
@@ -27,8 +27,8 @@ class GpuFirst:
 
     def refused(self, reason: str) -> None:
         """Say why this stream is decoded in software."""
-        if reason != self._told:
-            self._told = reason
+        if reason not in self._told:
+            self._told.add(reason)
             self._log.warning("decoding in software: %s", reason)
 
 
@@ -51,7 +51,8 @@ class _FallingBack:
         except (NvdecRefusedError, DeviceMemoryError) as error:
             self._decoder.close()
             self._fall_back(error)
-            return self._decoder.decode(packet)
+            before = error.pictures if isinstance(error, NvdecRefusedError) else ()
+            return [*before, *self._decoder.decode(packet)]
 
     def drain(self) -> list[Picture]:
         """Return the pictures still held back. Call once, at the end of the stream."""

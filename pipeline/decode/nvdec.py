@@ -51,6 +51,7 @@ class Nvdec:
         self._context = int(importlib.import_module("cuda.core").Device(gpu.index).context.handle)
         self._lock = threading.Lock()
         self._idle: list[_Session] = []
+        self._closed = False
         self._known_caps: dict[tuple[str, int], dict[str, Any]] = {}
 
     def open(self, info: StreamInfo) -> NvdecDecoder:
@@ -79,18 +80,19 @@ class Nvdec:
 
     def give_back(self, session: _Session) -> None:
         """Keep a session for the next connection, instead of the one that has been idle the longest."""
-        if session.kind.size == _LARGER:  # made for whatever comes: nobody asks for it
-            session.close()
-            return
+        gone: _Session | None = session
         with self._lock:
-            self._idle.append(session)
-            gone = self._idle.pop(0) if len(self._idle) > _MOST_IDLE else None
+            # One that was made for whatever comes nobody asks for.
+            if not self._closed and session.kind.size != _LARGER:
+                self._idle.append(session)
+                gone = self._idle.pop(0) if len(self._idle) > _MOST_IDLE else None
         if gone is not None:
             gone.close()
 
     def close(self) -> None:
         """Give decoders and memory back."""
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, []
         for session in idle:
             session.close()
@@ -239,7 +241,8 @@ class NvdecDecoder:
             self._nvdec.give_back(session)
 
     def _decode(self, packet: Packet, pts: int | None, coded: Any) -> list[Picture]:
-        if self._session is None:
+        session = self._session
+        if session is None:
             raise NvdecRefusedError("it failed before")
         self._number += 1
         # The true time where there is one: the parser sorts pictures by it.
@@ -250,17 +253,16 @@ class NvdecDecoder:
             del packets[next(iter(packets))]
         for attempt in (1, 2):
             try:
-                found = self._session.decode(coded.buffer_ptr, coded.buffer_size, moment)
-                return self._pictures(self._session, found)
+                return self._pictures(session, session.decode(coded.buffer_ptr, coded.buffer_size, moment))
             except (DeviceMemoryError, DeviceLostError):
                 raise
             except Exception as error:  # a larger picture than the decoder was made for, or a stream it cannot take
-                refusal = _refusal(self._session, error)
-                self._session.close()
+                refusal = _refusal(session, error)
+                session.close()
                 self._session = None
                 if attempt == 2 or not packet.payload.is_keyframe:
                     raise refusal from error
-                self._session = self._nvdec.new_session(replace(self._kind, size=_LARGER))
+                session = self._begin_anew(replace(self._kind, size=_LARGER), b"")
         raise AssertionError  # the loop returns or raises
 
     def _pictures(self, session: _Session, found: Any) -> list[Picture]:
@@ -321,9 +323,17 @@ class NvdecDecoder:
         self._session = None
         if begun:
             self._meaning = self._learn(packet)
-        self._session = self._nvdec.new_session(replace(self._kind, size=_LARGER) if begun else self._kind)
-        self._session.header = header
+        try:
+            self._begin_anew(replace(self._kind, size=_LARGER) if begun else self._kind, header)
+        except (NvdecRefusedError, DeviceMemoryError) as error:
+            raise NvdecRefusedError(str(error), pictures) from error
         return pictures
+
+    def _begin_anew(self, kind: Kind, header: bytes) -> _Session:
+        self._session = session = self._nvdec.new_session(kind)
+        session.header = header
+        self._shape = None  # its rows may be of another length
+        return session
 
     def _learn(self, coded: Any) -> tuple[Colour, int]:
         """Return what the pictures' colours mean and how they are turned: FFmpeg tells it with a decoded picture only.

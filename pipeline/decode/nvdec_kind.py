@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.decode.decoder import Picture
 from pipeline.frame import Size, StreamInfo
 
 _LAYOUTS: dict[str, tuple[Literal["nv12", "p010"], int]] = {  # FFmpeg's name -> ours, bits
@@ -24,6 +26,11 @@ _CODECS = {  # FFmpeg's name -> PyNvVideoCodec's, and the filter that makes what
 
 class NvdecRefusedError(Exception):
     """NVDEC cannot take this stream; the text says why. Software can."""
+
+    def __init__(self, reason: str, pictures: Sequence[Picture] = ()) -> None:
+        super().__init__(reason)
+        self.pictures = pictures
+        """Those that came out before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,24 @@ class SessionDouble:
         self.closed = True
 
 
+class PictureDouble:
+    """A decoded picture of 64x32, ``pitch`` bytes from row to row."""
+
+    shape = (48, 64)
+
+    def __init__(self, pitch: int) -> None:
+        self._pitch = pitch
+
+    def GetPtrToPlane(self, plane: int) -> int:
+        return 4096
+
+    def getPTS(self) -> int:
+        return -1
+
+    def cuda(self) -> list:
+        return [SimpleNamespace(__cuda_array_interface__={"strides": (self._pitch, 1)})]
+
+
 class NvdecDouble:
     """The decoders of no GPU; ``sessions`` are all that were ever made."""
 
@@ -41,6 +59,7 @@ class NvdecDouble:
         self.answer = answer
         self.sessions: list[SessionDouble] = []
         self.idle: list[SessionDouble] = []
+        self.surfaces = SimpleNamespace(copy=lambda cuda_stream, **planes: planes)
 
     def open(self, info: StreamInfo) -> NvdecDecoder:
         return NvdecDecoder(self, info, *kind_of(info))

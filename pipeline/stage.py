@@ -6,7 +6,9 @@ import logging
 import threading
 from collections.abc import Callable
 
+from engines.errors import EngineError
 from engines.nvtx import name_this_thread
+from pipeline.errors import OnpaceError
 
 _log = logging.getLogger("onpace.stage")
 
@@ -14,8 +16,8 @@ _log = logging.getLogger("onpace.stage")
 class StageThread:
     """One daemon thread that runs ``body`` to its end.
 
-    An exception that leaves ``body`` is kept in ``error``, logged, and announced by ``on_failure``: a stage never
-    disappears silently.
+    An exception that leaves ``body`` is kept in ``error``, logged (with a traceback unless it was raised on purpose),
+    and announced by ``on_failure``: a stage never disappears silently.
     """
 
     def __init__(self, name: str, body: Callable[[], None], *, on_failure: Callable[[BaseException], None]) -> None:
@@ -42,5 +44,8 @@ class StageThread:
             self._body()
         except BaseException as error:
             self.error = error
-            _log.exception("%s failed", self.name)
+            if isinstance(error, (OnpaceError, EngineError)):  # raised on purpose: its words say all there is to say
+                _log.error("%s failed: %s", self.name, error)
+            else:
+                _log.exception("%s failed", self.name)
             self._on_failure(error)

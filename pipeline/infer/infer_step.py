@@ -17,7 +17,7 @@ from pipeline.frame import Frame
 from pipeline.infer.batch import Batch, FailedFrame, InferredFrame
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
-from pipeline.infer.not_numbers import NotNumbers
+from pipeline.infer.notices import Notices
 from pipeline.infer.run_pace import RunPace
 from pipeline.keepup.load import BusyClock
 from pipeline.letterbox import Letterbox
@@ -44,6 +44,7 @@ class SlotStep(ABC):
         self._has_worked = False
         self._lost: DeviceLostError | None = None
         self._track: Track | None = None
+        self._notices = Notices()
 
     def run(
         self,
@@ -94,14 +95,20 @@ class SlotStep(ABC):
             self._failures += 1
         if batch.failed:
             failed = batch.failed[0]
-            _log.warning("stream %s: %s failed: %s", failed.frame.stream_id, failed.stage, failed.error)
-            if self._failures >= _FAILURES_IN_A_ROW:
+            message = f"stream {failed.frame.stream_id}: {failed.stage} failed: {failed.error}"
+            if self._notices.is_new(message):
+                _log.warning("%s", message)
+            if self._failures >= _FAILURES_IN_A_ROW and self._notices.first_to_give_up():
                 raise StageError(f"{self._failures} batches in a row failed: {failed.error}", stage=failed.stage)
         return batch
 
     def show_on(self, timeline: Timeline, name: str) -> None:
         """Note on ``timeline`` from now on what is done, on the track of that name. Before ``warm_up``."""
         self._track = timeline.track(name)
+
+    def share(self, notices: Notices) -> None:
+        """Say through ``notices`` what is to be said, together with the other slots."""
+        self._notices = notices
 
     def warm_up(self) -> None:  # noqa: B027 - not every step needs it
         """Do before the first batch what would hold it up. Raises RunError."""
@@ -158,11 +165,10 @@ class InferStep(SlotStep):
         self._postprocess = postprocess
         self._runs = runs
         self._limits = limits
-        self._not_numbers = NotNumbers()
 
     def close(self) -> None:
         """Say how often the outputs were no numbers."""
-        self._not_numbers.close()
+        self._notices.not_numbers.close()
 
     def _runs_a_batch(self) -> int:
         return _SHORT_RUNS_A_BATCH if self._pace.short else 1
@@ -201,11 +207,12 @@ class InferStep(SlotStep):
             batch.failed.extend(FailedFrame(frame, "infer", str(error)) for frame, _, _ in ready)
             return
         ended = monotonic()
-        self._not_numbers.check(outputs)
         self._runs.add(begun, ended)
         infer_seconds = ended - begun
         for row, (frame, geometry, preprocess_seconds) in enumerate(ready):
             self._read(batch, outputs, row, frame, geometry, preprocess_seconds, infer_seconds)
+        if not any(failed.stage == "postprocess" for failed in batch.failed):  # they say what is wrong themselves
+            self._notices.not_numbers.check(outputs)
         self._note("infer", begun, ended, (frame for frame, _, _ in ready), "t")
         self._note("postprocess", ended, monotonic())
 

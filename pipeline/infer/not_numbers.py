@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import numpy as np
 
 from engines.runtime import Tensors
+from pipeline.postprocess.best_class import NUMBERS_REMEDY
 
 _SAMPLES = 512
 """Values of an output that are looked at, spread over all of it: what overflows, overflows in many places."""
@@ -15,21 +17,23 @@ _log = logging.getLogger("onpace.infer")
 
 
 class NotNumbers:
-    """Counts the runs of one slot whose outputs are not numbers; says so at the first, and how many at the end."""
+    """Counts the runs whose outputs are not numbers; says so at the first, and how many at the end. Thread-safe."""
 
     def __init__(self) -> None:
         self.runs = 0
+        self._lock = threading.Lock()
 
     def check(self, outputs: Tensors) -> None:
         """Look at a sample of the outputs of one run."""
         for name, array in outputs.items():
             if array.dtype.kind == "f" and np.isnan(array.reshape(-1)[:: max(1, array.size // _SAMPLES) | 1]).any():
-                self.runs += 1
-                if self.runs == 1:
+                with self._lock:
+                    self.runs += 1
+                    first = self.runs == 1
+                if first:
                     _log.warning(
-                        "the model's output '%s' is not a number (NaN), so nothing is found there. In fp16 a layer may "
-                        "overflow: take precision fp32. A damaged model does it, too.",
-                        name,
+                        "the model's output '%s' is not a number (NaN), so nothing is found there. %s",
+                        *(name, NUMBERS_REMEDY),
                     )
                 return
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pipeline.frame import Frame
 from pipeline.infer.batch import Batch
 from pipeline.infer.infer_step import SlotStep
+from pipeline.infer.notices import Notices
 from pipeline.infer.resolution import Resolution
 from pipeline.infer.run_pace import RunPace
 from pipeline.keepup.load import BusyClock
@@ -36,6 +37,12 @@ class SizedStep(SlotStep):
         """Note on ``timeline`` what is done at any size."""
         for _, step in self._steps:
             step.show_on(timeline, name)
+
+    def share(self, notices: Notices) -> None:
+        """Have the steps of all sizes say through ``notices`` what is to be said."""
+        super().share(notices)
+        for _, step in self._steps:
+            step.share(notices)
 
     def warm_up(self) -> None:
         """Do at every size what would hold the first batch up. Raises RunError."""

@@ -16,6 +16,7 @@ from engines.runtime import Runtime, Slot
 from pipeline.infer.batcher import Batcher
 from pipeline.infer.in_order import InOrder
 from pipeline.infer.infer_step import SlotStep
+from pipeline.infer.notices import Notices
 from pipeline.infer.run_pace import RunPace
 from pipeline.stage import StageThread
 from pipeline.timeline.timeline import Timeline
@@ -106,6 +107,7 @@ class Slots:
             for number, slot in enumerate(runtime.slots):
                 step = self._step_of(slot, crew.pace)
                 crew.steps.append(step)
+                step.share(crew.notices)
                 if self._timeline is not None:
                     step.show_on(self._timeline, f"infer-{number}")
                 step.warm_up()
@@ -136,6 +138,7 @@ class _Crew:
     retired: threading.Event = field(default_factory=threading.Event)
     steps: list[SlotStep] = field(default_factory=list)
     threads: list[StageThread] = field(default_factory=list)
+    notices: Notices = field(default_factory=Notices)
 
     def close(self) -> None:
         for step in self.steps:  # they hold memory beside the slots': it goes first

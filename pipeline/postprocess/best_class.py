@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from engines.errors import RunError
 from pipeline.detections import FloatArray, IntArray
 
-NOT_A_NUMBER = (
-    "the model's outputs hold not-a-number or infinite values. Its input may be out of range (see pixels.scale), or "
-    "its float16 arithmetic overflows: use the float32 model."
+NUMBERS_REMEDY = (
+    "In fp16 a layer may overflow: take precision fp32. Otherwise the model's input is out of range (see "
+    "pixels.scale), or its file is damaged."
 )
+NOT_A_NUMBER = f"the model's outputs hold not-a-number or infinite values. {NUMBERS_REMEDY}"
 
 Picked = tuple[NDArray[np.intp], IntArray, FloatArray]
 """Indices of the candidates ``[K]``, ascending; their class ids, int32 ``[K]``; their scores, float32 ``[K]``."""

@@ -97,14 +97,19 @@ class PlanBuilder:
                 f"{self.library.flavour} {self.library.version} here can run plans, but not build them, and there is "
                 f"no plan for {self.spec.name}. Build it where the whole library is, for the same GPU."
             )
-        return self.store.find_or_build(
-            self.key,
-            self.spec.name,
-            self._build,
-            version=self.library.version,
-            rebuild=rebuild,
-            give_up=self._cancelled,
+        built = False
+
+        def build() -> bytes:
+            nonlocal built
+            built = True
+            return self._build()
+
+        plan = self.store.find_or_build(
+            self.key, self.spec.name, build, version=self.library.version, rebuild=rebuild, give_up=self._cancelled
         )
+        if not built:  # another process did, while this one waited
+            self._builds.found(self.library.flavour, self.options.precision)
+        return plan
 
     def require(self) -> StoredPlan:
         """Return the plan. Raises PlanMissingError where there is none and none may be built now."""

@@ -64,7 +64,7 @@ def build(
     these, so a stale one is never used. TensorRT for RTX builds without a GPU.
 
     JSON keys: model; plan (its file); digest; sha256; bytes; runtime; version; gpu; precision; batch; build_seconds;
-    built (false: it was there already); ap_loss (points, on --dataset; else null).
+    built (false: it was there already, or another process built it); ap_loss (points, on --dataset; else null).
 
     [bold]Example:[/bold] onpace build yolox_nano.onnx --precision fp16 --batch 1:4:8
     """
@@ -90,8 +90,8 @@ def build(
             ),
         )
         builder = PlanBuilder.open(path, spec, options, to_run=False)
-        before = None if rebuild else builder.find_whole()
-        plan = before or builder.find_or_build(rebuild=rebuild)
+        plan = builder.find_or_build(rebuild=rebuild)
+        built = any(one.builds for one in options.builds.counts() if one.result == "built")
     report: dict[str, Any] = {
         "model": spec.name,
         "plan": str(plan.path),
@@ -104,7 +104,7 @@ def build(
         "precision": builder.key.precision,
         "batch": str(builder.key.shapes),
         "build_seconds": plan.build_seconds,
-        "built": before is None,
+        "built": built,
         "ap_loss": lost,
     }
     if json:

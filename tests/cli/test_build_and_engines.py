@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from dataclasses import replace
 
 import pytest
 
 from engines.inspect_model import read_model_spec
 from engines.plan_building import PlanBuilder
-from engines.runtime import RuntimeOptions
+from engines.runtime import PlanOptions, RuntimeOptions
+from pipeline.cli.build import build
 from pipeline.config.load import load_config
 from pipeline.samples import find_model
 from tests.cli.onpace_command import ROOT, onpace
@@ -40,6 +42,28 @@ def test_plan_is_built_once_listed_verified_and_pruned(tmp_path):
     plan.write_bytes(plan.read_bytes()[:-1])
     assert "1 plans removed" in onpace("engines", "prune", "--broken", "--store", str(store)).stdout
     assert json.loads(onpace("engines", "list", "--store", str(store), "--json").stdout)["plans"] == []
+
+
+def test_who_waited_for_another_that_built_did_not_build(tmp_path, monkeypatch, capsys):
+    model, store = do_nothing_detector(tmp_path / "m.onnx", (96, 96)), tmp_path / "plans"
+    options = RuntimeOptions(plans=PlanOptions(store=store))
+    other = PlanBuilder.open(model, read_model_spec(model), options, to_run=False)
+    inside, waited = threading.Event(), threading.Event()
+
+    def slowly():
+        inside.set()
+        assert waited.wait(20)
+        return b"plan"
+
+    thread = threading.Thread(target=lambda: other.store.find_or_build(other.key, "m", slowly))
+    thread.start()
+    assert inside.wait(20)
+    monkeypatch.setattr(PlanBuilder, "_cancelled", lambda self: waited.set())  # asked while it waits
+    build(str(model), store=store, json=True)
+    thread.join()
+    report = json.loads(capsys.readouterr().out)
+    assert not report["built"]
+    assert report["bytes"] == len(b"plan")
 
 
 def test_the_documented_default_batches_are_those_that_are_built(tmp_path):

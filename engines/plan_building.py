@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from operator import length_hint
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ class PlanBuilder:
         if options.precision is not None:
             calibration, progress = options.calibration, options.plans.progress
             if calibration is not None and progress is not None:
-                calibration = replace(calibration, tensors=_UntilCancelled(calibration.tensors, progress))
+                calibration = replace(calibration, tensors=_Followed(calibration.tensors, progress))
             typed = kept_model(self.model, self.spec, options.precision, calibration)
         task = BuildTask(
             self.library.flavour,
@@ -202,16 +203,20 @@ def plan_shapes(spec: ModelSpec, options: RuntimeOptions) -> ShapeProfile:
 
 
 @dataclass(frozen=True)
-class _UntilCancelled:
-    """Calibration pictures that end with RunError once the build is cancelled."""
+class _Followed:
+    """Calibration pictures that tell how many of them are done, and end with RunError once the build is cancelled."""
 
     pictures: Iterable[NDArray[Any]]
     progress: Progress
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        for picture in self.pictures:
+        count = length_hint(self.pictures)
+        of = f" of {count}" if count else ""
+        self.progress.reached(0.0, "calibrating")
+        for number, picture in enumerate(self.pictures, 1):
             if self.progress.cancelled:
                 raise RunError("building was cancelled while it was calibrated.")
+            self.progress.reached(0.0, f"calibrating, picture {number}{of}")
             yield picture
 
 

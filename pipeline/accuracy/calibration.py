@@ -90,6 +90,10 @@ class _Pictures:
         self._spec = spec
         self._pictures = pictures
 
+    def __length_hint__(self) -> int:
+        """So many are looked for; short videos have fewer."""
+        return self._pictures
+
     def __iter__(self) -> Iterator[NDArray[Any]]:
         tensor = np.zeros((1, 3, self._spec.input_height, self._spec.input_width), np.float32)
         preprocess = HostPreprocess(self._spec, tensor)

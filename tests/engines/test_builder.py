@@ -22,6 +22,7 @@ from engines.trt.engine import TrtEngine
 from engines.trt.library import load_library
 from engines.trt.options import BuildOptions
 from engines.trt.progress import Progress
+from pipeline.accuracy.calibration import calibration_from
 from pipeline.samples import find_sample
 from tests.helpers.conv_onnx import conv_detector
 from tests.helpers.test_data import test_data
@@ -188,6 +189,22 @@ def test_what_the_library_has_is_built(tmp_path, rtx, precision):
     plan = PlanBuilder.open(model, read_model_spec(model), options, to_run=False).find_or_build()
     assert plan.ingredients["precision"] == precision
     assert plan.nbytes > 10_000
+
+
+def test_calibrating_says_which_picture_it_is_at(tmp_path, own_cache):
+    model = conv_detector(tmp_path / "m.onnx")
+    spec = read_model_spec(model)
+    read = calibration_from([str(find_sample("street.mp4"))], spec, 3)
+    noise = Calibration([np.random.default_rng(0).random((1, 3, 64, 64), np.float32)] * 3, "noise")
+    for frames in (read, noise):
+        told = []
+        progress = Progress(lambda share, phase, told=told: told.append((share, phase)))
+        plans = PlanOptions(store=tmp_path / "plans", progress=progress)
+        options = RuntimeOptions(precision="int8", calibration=frames, plans=plans)
+        PlanBuilder.open(model, spec, options, to_run=False).find_or_build()
+        pictures = [(0.0, f"calibrating, picture {number} of 3") for number in (1, 2, 3)]
+        assert told[:4] == [(0.0, "calibrating"), *pictures]
+        assert told[-1][0] > 0.5  # the bar is all the build's
 
 
 def test_precision_that_the_library_lacks_is_refused_with_what_it_has(rtx):

@@ -213,7 +213,7 @@ def smaller_batch(spec: ModelSpec, shapes: ShapeProfile, told: tuple[int, int] |
     A batch that the file fixes is another file's.
     """
     if spec.max_batch is not None and spec.max_batch > 1:
-        return f"The file fixes its batch at {spec.max_batch}: export it with a smaller one, or free GPU memory."
+        return f"The file fixes its batch at {spec.max_batch}: export it with a smaller one, or free some memory."
     half = shapes.max_batch // 2
     fits = half if told is None else min(half, batch_that_fits(shapes.max_batch, *told))
     if fits < 1:

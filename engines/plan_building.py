@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engines.build_process import BuildTask, build_in_process
 from engines.builds import Builds
 from engines.device import Gpu, open_gpu
-from engines.engine_store import EngineStore, StoredPlan
+from engines.engine_store import EngineStore, StoredPlan, store_option
 from engines.errors import ModelError, PlanError, PlanMissingError, RunError, RuntimeMissingError
 from engines.model_spec import ModelSpec
 from engines.plan_key import ANY_LATER, PlanKey, gpu_identity
@@ -68,13 +68,14 @@ class PlanBuilder:
     def find(self) -> StoredPlan | None:
         """Return the plan where there is one.
 
-        Of an int8 or fp8 plan the calibration need not be given again: the one built last is taken.
+        Of an int8 or fp8 plan the calibration need not be given again: the one built last is taken, whatever made it.
         """
         found = self.store.find(self.key, self.library.version)
         if found is None and self.options.precision in CALIBRATED and self.options.calibration is None:
-            wanted = {**self.key.describe(), "calibration": None}
+            given = {"calibration": None, "made_with": None}
+            wanted = {**self.key.describe(), **given}
             for plan in sorted(self.store.plans(), key=lambda plan: plan.built_at, reverse=True):
-                same = {**plan.ingredients, "calibration": None} == _as_stored(wanted)
+                same = {**plan.ingredients, **given} == _as_stored(wanted)
                 if same and plan.runs_in(self.library.version):
                     return plan
         return found
@@ -116,12 +117,12 @@ class PlanBuilder:
         """Return the plan. Raises PlanMissingError where there is none and none may be built now."""
         if self.options.plans.may_build:
             return self.find_or_build()
-        found = self.find()
+        found = self.find_whole()
         if found is not None:
             self._builds.found(self.library.flavour, self.options.precision)
         else:
             raise PlanMissingError(
-                f"model {self.spec.name}: there is no plan of {self.library.flavour} {self.library.version} for "
+                f"model {self.spec.name}: no whole plan of {self.library.flavour} {self.library.version} for "
                 f"{self.key.gpu}, precision {self.key.precision}, batch {self.key.shapes}. Build it: "
                 f"{self.command(self.key.shapes)}"
             )
@@ -143,8 +144,7 @@ class PlanBuilder:
         words += ["--hardware-compatible"] if build.hardware_compatible else []
         words += ["--version-compatible"] if build.version_compatible else []
         words += [f"--gpu {options.gpu}"] if options.gpu else []
-        words += [f"--store {options.plans.store}"] if options.plans.store is not None else []
-        return " ".join(words)
+        return " ".join(words) + store_option(self.store.folder)
 
     @property
     def _builds(self) -> Builds:

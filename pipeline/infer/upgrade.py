@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -81,9 +82,9 @@ def open_now(
 
     Where TensorRT would have to build a plan first: ``aside`` runs on the next best runtime meanwhile (as the file is
     where its precision would first be calibrated), ``wait`` builds it now, ``never`` leaves it (asked for by name:
-    PlanMissingError). Where a plan cannot be used, ``auto`` takes the next runtime for good. ``complete`` opens what
-    belongs to a runtime besides, with the same options, and is a reason to wait like the runtime itself. Raises as
-    ``open_runtime`` does.
+    PlanMissingError). Where the library refuses a plan, ``auto`` takes the next runtime for good, unless no other has
+    the precision. ``complete`` opens what belongs to a runtime besides, with the same options, and is a reason to wait
+    like the runtime itself. Raises as ``open_runtime`` does.
     """
 
     def opened(name: str, options: RuntimeOptions) -> Runtime:
@@ -101,10 +102,14 @@ def open_now(
         return opened("tensorrt", ready), None
     except PlanMissingError as error:
         _log.warning("%s It is built now; until it is ready, another runtime runs.", error)
+        usable = True
     except PASSED_OVER as error:
-        if name != "auto":
+        if name != "auto" or for_any_runtime(options) != options:  # no other runtime has this precision
             raise
-        _log.warning("auto does not take tensorrt: %s", error)
+        _log.warning("auto does not take tensorrt: %s", str(error))  # a kept record must not hold the exception
+        usable = False
+    if not usable:
+        gc.collect()  # the exception held what had been opened
         return complete(open_meanwhile("tensorrt", model, spec, options), options), None
     progress = Progress(_Teller())
     later = replace(options, plans=replace(options.plans, progress=progress))

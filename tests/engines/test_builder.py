@@ -11,7 +11,14 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from engines.errors import DeviceMemoryError, ModelError, PlanBuildError, PlanError, RuntimeMissingError
+from engines.errors import (
+    DeviceMemoryError,
+    ModelError,
+    PlanBuildError,
+    PlanError,
+    PlanMissingError,
+    RuntimeMissingError,
+)
 from engines.inspect_model import read_model_spec
 from engines.plan_building import PlanBuilder
 from engines.precision.typed_model import Calibration, typed_model
@@ -205,6 +212,29 @@ def test_calibrating_says_which_picture_it_is_at(tmp_path, own_cache):
         pictures = [(0.0, f"calibrating, picture {number} of 3") for number in (1, 2, 3)]
         assert told[:4] == [(0.0, "calibrating"), *pictures]
         assert told[-1][0] > 0.5  # the bar is all the build's
+
+
+def test_a_damaged_plan_counts_as_none_where_none_may_be_built_now(tmp_path, rtx):
+    model = working_detector(tmp_path / "m.onnx", (96, 96), layers=2)
+    spec = read_model_spec(model)
+    plans = PlanOptions(store=tmp_path / "my plans")
+    built = PlanBuilder.open(model, spec, RuntimeOptions(plans=plans), to_run=False).find_or_build()
+    ready = RuntimeOptions(plans=replace(plans, may_build=False))
+    assert PlanBuilder.open(model, spec, ready, to_run=False).require() == built
+    built.path.write_bytes(built.path.read_bytes()[:-1])
+    with pytest.raises(PlanMissingError, match=rf"no whole plan of tensorrt_rtx .*--store '{tmp_path}/my plans'"):
+        PlanBuilder.open(model, spec, ready, to_run=False).require()
+
+
+def test_an_eight_bit_plan_is_found_without_pictures_by_other_versions_too(tmp_path, rtx, monkeypatch):
+    model = conv_detector(tmp_path / "m.onnx")
+    spec, plans = read_model_spec(model), PlanOptions(store=tmp_path / "plans")
+    frames = Calibration([np.random.default_rng(0).random((1, 3, 64, 64), np.float32)], "noise")
+    given = RuntimeOptions(precision="int8", calibration=frames, plans=plans)
+    built = PlanBuilder.open(model, spec, given, to_run=False).find_or_build()
+    monkeypatch.setattr(onnx, "__version__", "9.9")
+    assert PlanBuilder.open(model, spec, replace(given, calibration=None), to_run=False).find() == built
+    assert PlanBuilder.open(model, spec, given, to_run=False).find() is None
 
 
 def test_precision_that_the_library_lacks_is_refused_with_what_it_has(rtx):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
+from engines.cpu_runtime import CpuRuntime
 from engines.errors import DeviceLostError, DeviceMemoryError, ModelError, PlanError, PlanMissingError
 from engines.inspect_model import read_model_spec
 from engines.precision.kept import kept_model
@@ -71,6 +74,40 @@ def test_auto_without_a_pipeline_goes_on_too(model, fails_with, error):
     fails_with(error)
     with open_runtime("auto", model, read_model_spec(model), RuntimeOptions()) as runtime:
         assert runtime.name == "cpu"
+
+
+class Weights:
+    """What a runtime that could not be opened would hold on the GPU."""
+
+
+class Heavy(Stub):
+    """Fails with its weights in hand."""
+
+    def __init__(self, *arguments):
+        weights = Weights()
+        Heavy.last = weakref.ref(weights)
+        raise DeviceMemoryError("no room for its slots")
+
+
+def test_what_a_refused_runtime_held_is_free_before_the_next_one_opens(model, monkeypatch):
+    opened_with = []
+
+    def cpu(*arguments):
+        opened_with.append(Heavy.last())
+        return CpuRuntime(*arguments)
+
+    monkeypatch.setitem(RUNTIMES, "tensorrt", f"{__name__}:Heavy")
+    monkeypatch.delitem(RUNTIMES, "cuda")
+    monkeypatch.setattr("engines.cpu_runtime.CpuRuntime", cpu)
+    runtime, _ = open_now("auto", model, read_model_spec(model), RuntimeOptions(), "aside")
+    runtime.close()
+    assert opened_with == [None]
+
+
+def test_a_precision_that_no_other_runtime_has_is_no_reason_to_go_on(model, fails_with):
+    fails_with(DeviceMemoryError("no room for its slots"))
+    with pytest.raises(DeviceMemoryError, match="no room for its slots"):
+        open_now("auto", model, read_model_spec(model), RuntimeOptions(precision="bf16"), "aside")
 
 
 def test_a_gpu_that_is_lost_is_no_reason_to_go_on(model, fails_with):

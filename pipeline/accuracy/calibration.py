@@ -57,8 +57,8 @@ def _address(source: str) -> Address:
     if not _files(address):
         if address.scheme != "images":
             raise InputError(f"calibration {address.redacted}: no such file. Check the path.")
-        recording = any(Path(address.location).glob(f"**/*{TIMES_SUFFIX}"))
-        remedy = f"It holds a recording: write recording:{address.location}." if recording else "Check the path."
+        recordings = sorted({file.parent for file in Path(address.location).glob(f"**/*{TIMES_SUFFIX}")})
+        remedy = f"It holds a recording: write recording:{recordings[0]}." if recordings else "Check the path."
         raise InputError(f"calibration {address.redacted}: no pictures there. {remedy}")
     return address
 

@@ -113,6 +113,8 @@ def _check(
     calibration_from(calibration, spec)
     if dataset is not None:
         match_classes(spec, read_dataset(dataset))
+    if markdown is not None and markdown.is_dir():
+        raise InputError(f"--markdown {markdown}: is a folder. Name a file.")
     if markdown is not None and not markdown.parent.is_dir():
         raise InputError(
             f"--markdown {markdown}: the folder {markdown.parent} does not exist. Make it, or name another."

@@ -115,6 +115,8 @@ def _compare_accuracy(rows: Sequence[Row], task: Task, dataset: str, say: Say) -
         with process:
             if facts is not None:
                 _evaluate(base, process, dataset, say)
+        if base.why:
+            say(f"what is lost cannot be told: {base.why}")
     for row in rows:
         if base.ap is not None and row.ap is not None:
             row.ap_loss = 100 * (base.ap - row.ap)

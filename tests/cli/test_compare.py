@@ -105,6 +105,7 @@ def test_a_chart_tells_rates_in_whole_pictures():
     ("options", "said"),
     [
         (["--markdown", "nowhere/table.md"], "the folder nowhere does not exist"),
+        (["--markdown", "."], "is a folder. Name a file"),
         (["--runtimes", "tpu"], "--runtimes tpu: allowed are"),
         (["--precisions", "fp12"], "--precisions fp12: allowed are fp32"),
         (["--batches", "1,0"], "--batches 1,0: allowed are"),

@@ -194,25 +194,14 @@ class NvdecDecoder:
         pts = coded.pts
         if self._meaning is None and coded.is_keyframe:
             self._meaning = self._learn(coded)
-        if self._filter is None:
-            if not coded.is_keyframe:
-                return self._decode(packet, pts, coded)
-            whole = self._with_parameters(coded)
-            return self._begin(whole, coded) + self._decode(packet, pts, whole)
-        # Until a keyframe has brought parameters, the filter puts them before whatever else begins anew.
-        if self._long_lengths and self._meaning is not None and not coded.is_keyframe:
-            rewritten = with_start_codes(coded)
-            if rewritten is not None:
-                return self._decode(packet, pts, rewritten)
-        try:
-            filtered = self._filter.filter(twin_of(coded))
-        except av.error.FFmpegError:
-            raise CorruptPacketError(f"{self._info.codec}: a packet is damaged") from None
         pictures: list[Picture] = []
-        for part in filtered:
-            if coded.is_keyframe:
-                pictures += self._begin(part, coded)
-            pictures += self._decode(packet, pts, part)
+        try:
+            for part in self._readable(coded):
+                if coded.is_keyframe:
+                    self._begin(part, coded, pictures)
+                pictures += self._decode(packet, pts, part)
+        except (NvdecRefusedError, DeviceMemoryError) as error:
+            raise NvdecRefusedError(str(error), pictures) from error
         return pictures
 
     def drain(self) -> list[Picture]:
@@ -239,6 +228,20 @@ class NvdecDecoder:
             session.close()
         else:
             self._nvdec.give_back(session)
+
+    def _readable(self, coded: Any) -> Any:
+        """Return a packet as the parts that NVDEC reads."""
+        if self._filter is None:
+            return (self._with_parameters(coded) if coded.is_keyframe else coded,)
+        # Until a keyframe has brought parameters, the filter puts them before whatever else begins anew.
+        if self._long_lengths and self._meaning is not None and not coded.is_keyframe:
+            rewritten = with_start_codes(coded)
+            if rewritten is not None:
+                return (rewritten,)
+        try:
+            return self._filter.filter(twin_of(coded))
+        except av.error.FFmpegError:
+            raise CorruptPacketError(f"{self._info.codec}: a packet is damaged") from None
 
     def _decode(self, packet: Packet, pts: int | None, coded: Any) -> list[Picture]:
         session = self._session
@@ -302,32 +305,29 @@ class NvdecDecoder:
             self._parameters = b""
         return with_parameters(coded, self._parameters) if self._parameters else coded
 
-    def _begin(self, coded: Any, packet: Any) -> list[Picture]:
+    def _begin(self, coded: Any, packet: Any, pictures: list[Picture]) -> None:
         """Look at a keyframe: where pictures of another size begin, drain the decoder and take a new one.
 
         NVDEC would go on at the size it began with, be it that of another connection, and with that one's parameters
-        where this one brings none. ``coded`` is what NVDEC is given of ``packet``.
+        where this one brings none. ``coded`` is what NVDEC is given of ``packet``; what comes out goes to ``pictures``.
         """
         session = self._session
         if session is None:
-            return []
+            return
         header, begun = header_of(coded, self._kind.codec), self._begun
         self._begun = begun or header != b""
         if session.header in (b"", header):
             session.header = header
-            return []
+            return
         if begun and not header:
-            return []
-        pictures = self.drain() if begun else []
+            return
+        if begun:
+            pictures += self.drain()
         session.close()
         self._session = None
         if begun:
             self._meaning = self._learn(packet)
-        try:
-            self._begin_anew(replace(self._kind, size=_LARGER) if begun else self._kind, header)
-        except (NvdecRefusedError, DeviceMemoryError) as error:
-            raise NvdecRefusedError(str(error), pictures) from error
-        return pictures
+        self._begin_anew(replace(self._kind, size=_LARGER) if begun else self._kind, header)
 
     def _begin_anew(self, kind: Kind, header: bytes) -> _Session:
         self._session = session = self._nvdec.new_session(kind)

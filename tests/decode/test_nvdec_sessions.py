@@ -125,6 +125,17 @@ def test_pictures_before_a_change_of_size_come_out_even_where_there_is_no_memory
     assert found[-1][0].planes["pitch"] == 64
 
 
+def test_pictures_before_a_change_of_size_come_out_even_where_nvdec_does_not_take_what_follows():
+    class Two(NvdecDouble):
+        def new_session(self, kind):
+            self.answer = fail if self.sessions else at_the_end(64)
+            return super().new_session(kind)
+
+    found = play_to_second_sequence(Two())
+    assert [len(pictures) for pictures in found[:-1]] == [0] * (len(found) - 1)
+    assert found[-1][0].planes["pitch"] == 64
+
+
 def test_a_new_decoder_lays_out_its_rows_anew():
     pitches = iter([64, 128])
 

@@ -39,6 +39,8 @@ class _FallingBack:
         self._gpu_first = gpu_first
         self._software = software()  # before anybody decodes: it says with which threads and limits
         self._decoder: Decoder
+        self._before: list[Picture] = []
+        """NVDEC's last ones, until software takes a packet."""
         try:
             self._decoder = gpu_first.nvdec.open(info)
         except (NvdecRefusedError, DeviceMemoryError) as error:
@@ -47,25 +49,30 @@ class _FallingBack:
     def decode(self, packet: Packet) -> list[Picture]:
         """Return the pictures now ready, in presentation order. Empty while the codec reorders."""
         try:
-            return self._decoder.decode(packet)
+            return self._with_those_before(self._decoder.decode(packet))
         except (NvdecRefusedError, DeviceMemoryError) as error:
             self._decoder.close()
             self._fall_back(error)
-            before = error.pictures if isinstance(error, NvdecRefusedError) else ()
-            return [*before, *self._decoder.decode(packet)]
+            self._before = list(error.pictures) if isinstance(error, NvdecRefusedError) else []
+            return self._with_those_before(self._decoder.decode(packet))
 
     def drain(self) -> list[Picture]:
         """Return the pictures still held back. Call once, at the end of the stream."""
         try:
-            return self._decoder.drain()
+            return self._with_those_before(self._decoder.drain())
         except (NvdecRefusedError, DeviceMemoryError) as error:  # the end is too late for another decoder
             self._gpu_first.refused(str(error))
             return []
 
     def close(self) -> None:
         """Give the decoders' buffers back. Closing twice is safe."""
+        self._before.clear()
         self._decoder.close()
         self._software.close()
+
+    def _with_those_before(self, pictures: list[Picture]) -> list[Picture]:
+        before, self._before = self._before, []
+        return before + pictures if before else pictures
 
     def _fall_back(self, error: NvdecRefusedError | DeviceMemoryError) -> None:
         self._gpu_first.refused(str(error))

@@ -18,6 +18,7 @@ from pipeline.config.load import config_from_mapping
 from pipeline.decode.decoder import CorruptPacketError, open_decoder
 from pipeline.decode.gpu_first import GpuFirst
 from pipeline.decode.nvdec import Nvdec
+from pipeline.decode.nvdec_kind import NvdecRefusedError
 from pipeline.keepup.load import BusyClock
 from pipeline.keepup.meter import StreamMeter
 from pipeline.keepup.settings import KeepupSettings
@@ -115,6 +116,49 @@ def test_where_nvdec_fails_at_the_first_picture_none_is_lost(name):
     gpu_first = GpuFirst(NvdecDouble(fail), logging.getLogger("onpace.source.yard"))
     expected = count(lambda info: open_decoder(info, 1))
     assert count(lambda info: gpu_first.open(info, lambda: open_decoder(info, 1))) == expected > 10
+
+
+class RefusesWithPictures:
+    """NVDEC that has pictures left as it refuses the first packet."""
+
+    def open(self, info):
+        return self
+
+    def decode(self, packet):
+        raise NvdecRefusedError("it is too large", ["first", "second"])
+
+    def close(self):
+        pass
+
+
+class Damaged:
+    """Software to which the first packet is damaged."""
+
+    def __init__(self):
+        self.packets = []
+
+    def decode(self, packet):
+        self.packets.append(packet)
+        if len(self.packets) == 1:
+            raise CorruptPacketError("damaged")
+        return ["third"]
+
+    def drain(self):
+        return ["last"]
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_nvdecs_last_pictures_outlive_a_damaged_packet(goes_on):
+    gpu_first = GpuFirst(RefusesWithPictures(), logging.getLogger("onpace.source.yard"))
+    decoder = gpu_first.open(None, Damaged)
+    with pytest.raises(CorruptPacketError):
+        decoder.decode("packet 1")
+    found = decoder.decode("packet 2") if goes_on else []
+    found += decoder.drain()
+    assert found == ["first", "second", *(["third"] if goes_on else []), "last"]
 
 
 HERE = frozenset(os.sched_getaffinity(0))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -15,6 +15,8 @@ _CORES = Path("/sys/devices/system/cpu")
 _all_cores: frozenset[int] | None = None
 """Of a process that keeps to one of them."""
 _roaming: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_moving = threading.Lock()
+"""Held while threads are sent to other cores."""
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
@@ -68,18 +70,37 @@ def keep_to(cores: frozenset[int]) -> None:
     Those that ``roam`` go on doing so. Raises OSError where the system refuses.
     """
     global _all_cores
-    _all_cores = all_cores()
-    for thread in threading.enumerate():
-        if thread.native_id is not None and thread not in _roaming:
-            with suppress(ProcessLookupError):  # it has just ended
-                os.sched_setaffinity(thread.native_id, cores)
+    with _moving:
+        _all_cores = all_cores()
+        for thread in threading.enumerate():
+            if thread.native_id is not None and thread not in _roaming:
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.sched_setaffinity(thread.native_id, cores)
 
 
 def roam() -> None:
     """Let the calling thread, and what it starts from now on, use all cores: work that leaves Python's lock alone."""
-    if _all_cores is not None:
+    with _moving:
+        if _all_cores is not None:
+            os.sched_setaffinity(0, _all_cores)
+            _roaming.add(threading.current_thread())
+
+
+@contextmanager
+def children_roam() -> Iterator[None]:
+    """Let what the calling thread starts meanwhile use all cores, while it stays itself where it is kept.
+
+    For a library's own threads, which nobody moves afterwards. Be brief: no thread is moved meanwhile.
+    """
+    with _moving:
+        if _all_cores is None or (own := os.sched_getaffinity(0)) == _all_cores:
+            yield
+            return
         os.sched_setaffinity(0, _all_cores)
-        _roaming.add(threading.current_thread())
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, own)
 
 
 def _quota(cgroup: Path) -> float | None:

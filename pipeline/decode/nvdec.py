@@ -11,13 +11,14 @@ from typing import Any, Literal
 import av
 import av.error
 
+from engines.cores import children_roam
 from engines.device import Gpu
 from engines.errors import DeviceLostError, DeviceMemoryError, RunError, RuntimeMissingError
 from pipeline.decode.coded import described_parameters, header_of, twin_of, with_parameters, with_start_codes
 from pipeline.decode.decoder import CorruptPacketError, Picture
 from pipeline.decode.nvdec_kind import Kind, NvdecRefusedError, check_caps, has_long_lengths, kind_of
 from pipeline.decode.planes import HD_HEIGHT, clockwise_rotation, colour_of
-from pipeline.decode.surfaces import SurfacePool
+from pipeline.decode.surfaces import SurfacePool, pitch_of
 from pipeline.frame import Colour, Packet, Size, StreamInfo
 
 _MOST_IDLE = 32
@@ -275,7 +276,7 @@ class NvdecDecoder:
         shape = frame.shape
         if shape != self._shape:
             self._shape = shape
-            self._pitch = _pitch_of(frame, self._kind.layout)
+            self._pitch = pitch_of(frame, self._kind.layout)
         luma = frame.GetPtrToPlane(0)
         planes = self._nvdec.surfaces.copy(
             session.cuda_stream,
@@ -342,6 +343,8 @@ class NvdecDecoder:
         """
         context = self._info.template.codec_context
         try:
+            with children_roam():  # software may go on with it, and with the threads that it starts here
+                context.open(strict=False)
             frames = context.decode(coded) or context.decode(None)
             context.flush_buffers()
         except (av.error.FFmpegError, ValueError, RuntimeError):
@@ -355,13 +358,6 @@ class NvdecDecoder:
 
 def _up_to_64(length: int) -> int:
     return -(-length // 64) * 64
-
-
-def _pitch_of(frame: Any, layout: str) -> int:
-    """Return the bytes from one row of a decoded picture to the next."""
-    told = frame.cuda()[0].__cuda_array_interface__
-    width = int(frame.shape[1]) * (2 if layout == "p010" else 1)
-    return max(width, int(told["strides"][0]) if told.get("strides") else 0)  # strides of 10 bits are of samples
 
 
 def _refusal(session: _Session, error: Exception) -> NvdecRefusedError:

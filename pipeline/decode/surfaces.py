@@ -243,3 +243,10 @@ def narrow_to_8_bits(words: NDArray[np.uint16], interleaved: int) -> Plane:
     pattern = np.tile(dither, (height // 2 + 1, width // dither.shape[1] + 1))[:height, :width]
     narrow: Plane = np.minimum((words + pattern) >> 2, 255).astype(np.uint8)
     return narrow
+
+
+def pitch_of(frame: Any, layout: str) -> int:
+    """Return the bytes from one row of a picture that NVDEC decoded to the next."""
+    told = frame.cuda()[0].__cuda_array_interface__
+    width = int(frame.shape[1]) * (2 if layout == "p010" else 1)
+    return max(width, int(told["strides"][0]) if told.get("strides") else 0)  # strides of 10 bits are of samples

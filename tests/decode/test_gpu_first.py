@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -206,6 +207,30 @@ def test_a_stream_leaves_its_workers_core_only_where_software_decodes_it(gpu, op
     thread.start()
     thread.join(20)
     assert seen == [opened_on, decoded_on]
+
+
+@pytest.mark.skipif(len(HERE) < 2, reason="needs two cores")
+@pytest.mark.usefixtures("one_core")
+def test_after_a_fall_back_the_codecs_own_threads_are_on_all_cores():
+    cores_of = {}
+
+    def play():
+        source = open_source(str(test_data() / "videos/restaurant_720p.mp4"), SourceOptions(), threading.Event())
+        info = source.open()
+        before = set(Path("/proc/self/task").iterdir())
+        gpu_first = GpuFirst(NvdecDouble(fail), logging.getLogger("onpace.source.yard"))
+        decoder = gpu_first.open(info, lambda: open_decoder(info, None))
+        assert sum(len(decoder.decode(source.read())) for _ in range(10)) > 0
+        for thread in set(Path("/proc/self/task").iterdir()) - before:
+            cores_of[thread] = os.sched_getaffinity(int(thread.name))
+        decoder.close()
+        source.close()
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    thread.join(20)
+    assert len(cores_of) == 2  # larger than 960x540
+    assert set(map(frozenset, cores_of.values())) == {HERE}
 
 
 class FullAtTheEnd(FullGpu):

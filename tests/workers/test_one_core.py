@@ -7,7 +7,7 @@ import time
 import pytest
 
 from engines import cores
-from engines.cores import all_cores, best_first, keep_to, roam, usable_cores
+from engines.cores import all_cores, best_first, children_roam, keep_to, roam, usable_cores
 from pipeline.workers import one_core
 from pipeline.workers.one_core import OneCore
 
@@ -192,6 +192,17 @@ def test_threads_begin_where_the_worker_is_and_move_with_it_unless_they_roam(mac
     done.set()
     staying.join()
     roaming.join()
+
+
+def test_a_thread_that_stays_may_start_others_that_roam():
+    keep_to(frozenset({HERE[0]}))
+    seen = []
+    child = threading.Thread(target=lambda: seen.append(os.sched_getaffinity(0)))
+    with children_roam():
+        child.start()
+    child.join()
+    assert seen == [set(HERE)]
+    assert os.sched_getaffinity(0) == {HERE[0]}
 
 
 def test_where_the_system_does_not_tell_or_does_not_let_it_choose_a_worker_may_be_anywhere(machine, tmp_path):

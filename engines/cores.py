@@ -82,7 +82,8 @@ def roam() -> None:
     """Let the calling thread, and what it starts from now on, use all cores: work that leaves Python's lock alone."""
     with _moving:
         if _all_cores is not None:
-            os.sched_setaffinity(0, _all_cores)
+            with suppress(OSError):  # where the system refuses, the thread was never kept to a core either
+                os.sched_setaffinity(0, _all_cores)
             _roaming.add(threading.current_thread())
 
 

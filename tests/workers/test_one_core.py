@@ -194,6 +194,20 @@ def test_threads_begin_where_the_worker_is_and_move_with_it_unless_they_roam(mac
     roaming.join()
 
 
+def test_where_the_system_refuses_a_thread_goes_on_where_it_is(monkeypatch):
+    monkeypatch.setattr(cores, "_all_cores", frozenset({10_000}))  # there is no such core
+    seen = {}
+
+    def wander():
+        roam()
+        seen["at"] = os.sched_getaffinity(0)
+
+    thread = threading.Thread(target=wander)
+    thread.start()
+    thread.join()
+    assert seen == {"at": set(HERE)}
+
+
 def test_a_thread_that_stays_may_start_others_that_roam():
     keep_to(frozenset({HERE[0]}))
     seen = []

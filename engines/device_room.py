@@ -74,9 +74,9 @@ def open_slots_or_say(
 
 @contextmanager
 def told_with_batch(what: str, gpu: Gpu, rows: int, fixed: bool) -> Iterator[None]:
-    """Have a DeviceMemoryError name the batch to try: half of ``rows``, which were too many. For what slots need more.
+    """Have a DeviceMemoryError name the batch to try: half of ``rows``, which were too many.
 
-    ``fixed``: the model takes no smaller batch.
+    For what is opened beside slots that have their room. ``fixed``: the model takes no smaller batch.
     """
     free = gpu.free_bytes()
     try:

@@ -72,10 +72,10 @@ class PlanBuilder:
         """
         found = self.store.find(self.key, self.library.version)
         if found is None and self.options.precision in CALIBRATED and self.options.calibration is None:
-            given = {"calibration": None, "made_with": None}
-            wanted = {**self.key.describe(), **given}
+            left_open = {"calibration": None, "made_with": None}
+            wanted = {**self.key.describe(), **left_open}
             for plan in sorted(self.store.plans(), key=lambda plan: plan.built_at, reverse=True):
-                same = {**plan.ingredients, **given} == _as_stored(wanted)
+                same = {**plan.ingredients, **left_open} == _as_stored(wanted)
                 if same and plan.runs_in(self.library.version):
                     return plan
         return found

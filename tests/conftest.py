@@ -21,9 +21,10 @@ from unittest.mock import patch
 
 import pytest
 
-from engines.device import find_gpus
+from engines.device import find_gpus, open_gpu
 from engines.errors import RuntimeMissingError
 from engines.runtime import runtime_class
+from pipeline.decode.nvdec import Nvdec, open_nvdec
 
 
 def pytest_configure() -> None:
@@ -45,6 +46,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     with (Path(tempfile.gettempdir()) / f"onpace-tests-gpu-{os.getuid()}.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         return (yield)
+
+
+@pytest.fixture
+def nvdec() -> Generator[Nvdec, None, None]:
+    """The GPU's decoders, for tests marked ``cuda``."""
+    opened = open_nvdec(open_gpu(), "gpu")
+    assert opened is not None
+    yield opened
+    opened.close()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

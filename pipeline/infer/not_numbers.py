@@ -33,7 +33,8 @@ class NotNumbers:
                 if first:
                     _log.warning(
                         "the model's output '%s' is not a number (NaN), so nothing is found there. %s",
-                        *(name, NUMBERS_REMEDY),
+                        name,
+                        NUMBERS_REMEDY,
                     )
                 return
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pipeline.decode.decoder import Decoder, Picture, open_decoder
 from pipeline.decode.disposable import open_disposable
 from pipeline.decode.nal_units import H264Headers, Unit
-from pipeline.decode.nvdec import open_nvdec
+from pipeline.decode.nvdec import Nvdec
 from pipeline.frame import Size, StreamInfo, on_host
 from pipeline.source.source import SourceOptions, open_source
 from tests.decode.streams import BitWriter, packet_of
@@ -126,16 +126,11 @@ def test_other_pictures_come_out_as_they_were(tmp_path: Path, name: str) -> None
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", [name for name in CLIPS if name not in ("h264 fields", "mjpeg", "mpeg2")])
-def test_other_pictures_come_out_of_nvdec_as_they_were(tmp_path: Path, name: str) -> None:
-    from engines.device import open_gpu
-
+def test_other_pictures_come_out_of_nvdec_as_they_were(nvdec: Nvdec, tmp_path: Path, name: str) -> None:
     container_format, encoder, options, some = CLIPS[name]
     path = write_clip(tmp_path / "clip", container_format, encoder, options)
-    nvdec = open_nvdec(open_gpu(), "gpu")
-    assert nvdec is not None
     for seed in range(2):
         assert (check(path, seed=seed, opened=nvdec.open) >= PICTURES / 4) is some
-    nvdec.close()
 
 
 @pytest.mark.parametrize(

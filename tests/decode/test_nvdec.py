@@ -77,14 +77,9 @@ def test_decoding_on_a_gpu_needs_the_model_there():
 
 
 @pytest.fixture
-def nvdec():
-    from engines.device import open_gpu
-
-    opened = open_nvdec(open_gpu(), "gpu")
-    assert opened is not None
-    yield opened
-    opened.close()
-    assert opened.surfaces.in_use == 0
+def nvdec(nvdec):
+    yield nvdec
+    assert nvdec.surfaces.in_use == 0
 
 
 def pictures(path: Path, gpu_first=None, most=120):

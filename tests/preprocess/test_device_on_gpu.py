@@ -12,7 +12,6 @@ import pytest
 from engines.buffers import DeviceBuffer, PinnedBuffer
 from pipeline.decode.decoder import open_decoder
 from pipeline.decode.gpu_first import GpuFirst
-from pipeline.decode.nvdec import open_nvdec
 from pipeline.preprocess.device import DevicePreprocess
 from pipeline.source.source import SourceOptions, open_source
 from tests.helpers.street import frames_of
@@ -46,16 +45,6 @@ class Place:
         self.cuda_stream.synchronise()
         for held in (self._seen, self._buffer, self.cuda_stream):
             held.close()
-
-
-@pytest.fixture
-def nvdec():
-    from engines.device import open_gpu
-
-    opened = open_nvdec(open_gpu(), "gpu")
-    assert opened is not None
-    yield opened
-    opened.close()
 
 
 def decoded(nvdec, name):

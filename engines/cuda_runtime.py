@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from engines.buffers import DeviceBuffer, DeviceTensor
 from engines.cpu_session import DISABLED_OPTIMIZERS, first_line, require_precision, run_failed
+from engines.cuda_graph import CudaGraph
 from engines.device import Gpu, find_gpus, open_gpu
 from engines.device_room import open_slots, open_slots_or_say
 from engines.errors import DeviceMemoryError, ModelError, RuntimeMissingError
@@ -88,7 +90,8 @@ class CudaRuntime:
 
     def describe(self) -> str:
         """One line for people."""
-        return f"{self._about}: {self._precision}batch 1 to {self.max_batch}, {len(self.slots)} slots"
+        how = self._slots[0].graphs_in_words()
+        return f"{self._about}: {self._precision}batch 1 to {self.max_batch}, {len(self.slots)} slots, {how}"
 
     def close(self) -> None:
         """Give everything back. Closing twice is safe."""
@@ -103,7 +106,7 @@ class CudaRuntime:
 
 
 class CudaSlot(GpuSlot):
-    """One place for one batch. Its sessions run on its CUDA stream: one session a batch size, bound once.
+    """One place for one batch. Its sessions run on its CUDA stream: one session a batch size, bound and recorded once.
 
     One session for all sizes would have cuDNN plan every convolution anew whenever the size changes: a second or more
     in half precision.
@@ -129,11 +132,21 @@ class CudaSlot(GpuSlot):
         self._outputs: dict[str, DeviceBuffer] = {}
         self._bound: dict[int, _Bound] = {}
 
+    @property
+    def uses_graphs(self) -> bool:
+        """Whether batches are launched as recorded graphs."""
+        return any(bound.graph is not None for bound in self._bound.values())
+
     def warm_up(self) -> None:
         """Prepare every size that batches run as, the largest first: it sizes the buffers."""
         sizes = {self._step(rows) for rows in range(1, self._rows + 1)}
         for rows in sorted(sizes, reverse=True):
             self._bound[rows] = self._bind_session(self._open_session(), rows)
+        for rows, bound in self._bound.items():
+            graph = self.record(partial(self._run, bound, self._run_options))
+            if graph is None:
+                return
+            self._bound[rows] = replace(bound, graph=graph)
 
     def _step(self, batch_size: int) -> int:
         """Return the size that so many frames run as: the next power of two, as far as there is room."""
@@ -142,7 +155,10 @@ class CudaSlot(GpuSlot):
     def _enqueue(self, batch_size: int) -> Mapping[str, DeviceTensor]:
         rows = self._step(batch_size)
         bound = self._bound[rows]
-        self._run(bound, self._run_options)
+        if bound.graph is not None and not self._recording:
+            bound.graph.launch()
+        else:
+            self._run(bound, self._run_options)
         found = dict(bound.outputs)
         if len(found) < len(self._spec.outputs):
             for output, value in zip(self._spec.outputs, bound.binding.get_outputs(), strict=True):
@@ -190,6 +206,9 @@ class CudaSlot(GpuSlot):
         return all(len(bound.outputs) == len(self._spec.outputs) for bound in self._bound.values())
 
     def _release(self) -> None:
+        for bound in self._bound.values():
+            if bound.graph is not None:
+                bound.graph.close()
         self._bound.clear()
         for buffer in self._outputs.values():
             buffer.close()
@@ -203,11 +222,12 @@ class CudaSlot(GpuSlot):
 
 @dataclass(frozen=True)
 class _Bound:
-    """A session, its tensors bound."""
+    """A session, its tensors bound, and its run recorded where that can be."""
 
     session: Any
     binding: Any
     outputs: dict[str, DeviceTensor]
+    graph: CudaGraph | None = None
 
 
 def _onnxruntime() -> Any:

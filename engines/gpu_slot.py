@@ -112,6 +112,15 @@ class GpuSlot(ABC):
             pinned.close()
         self._cuda_stream.close()
 
+    def graphs_in_words(self) -> str:
+        """Return how batches are launched, for people."""
+        return "CUDA graphs" if self.uses_graphs else "without CUDA graphs"
+
+    @property
+    @abstractmethod
+    def uses_graphs(self) -> bool:
+        """Whether batches are launched as recorded graphs."""
+
     @abstractmethod
     def warm_up(self) -> None:
         """Prepare every size that batches run as. Raises DeviceMemoryError."""

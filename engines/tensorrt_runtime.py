@@ -88,7 +88,7 @@ class TensorRtRuntime:
 
     def describe(self) -> str:
         """One line for people."""
-        how = "CUDA graphs" if self._slots[0].uses_graphs else "without CUDA graphs"
+        how = self._slots[0].graphs_in_words()
         precision = self.plan.ingredients["precision"]
         return f"{self._about}: {precision}, batch 1 to {self.max_batch}, {len(self.slots)} slots, {how}"
 

@@ -116,6 +116,10 @@ def _without_gpu() -> Any:
             }
             self._made = {name: DeviceBuffer(gpu, tuple(shape), np.float32).tensor for name, shape in shapes.items()}
 
+        @property
+        def uses_graphs(self):
+            return False
+
         def warm_up(self):
             pass
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from engines.cpu_session import DISABLED_OPTIMIZERS, first_line, require_precisi
 from engines.cuda_graph import CudaGraph
 from engines.device import Gpu, find_gpus, open_gpu
 from engines.device_room import open_slots, open_slots_or_say
-from engines.errors import DeviceMemoryError, ModelError, RuntimeMissingError
+from engines.errors import DeviceMemoryError, ModelError, RunError, RuntimeMissingError
 from engines.gpu_slot import GpuSlot
 from engines.model_spec import ModelSpec, TensorSpec
 from engines.precision.kept import kept_model, made_seconds
@@ -40,6 +41,15 @@ _NO_MEMORY = (
     "resource allocation failed",
 )
 """What ONNX Runtime, CUDA and cuDNN say where memory runs out."""
+
+_NO_REASON = ("cudnn_status_internal_error", "cudnn_status_not_initialized", "cublas_status_not_initialized")
+"""What cuDNN and cuBLAS say where there is no room for what they need themselves, and in other cases."""
+
+_LITTLE = 512 << 20
+"""Bytes: with less than that free, memory is taken for the reason."""
+
+_MOST_UNSETTLED = 64
+"""Runs of a session after which one is waited for; see ``_Bound``."""
 
 _log = logging.getLogger("onpace.cuda")
 
@@ -142,11 +152,10 @@ class CudaSlot(GpuSlot):
         sizes = {self._step(rows) for rows in range(1, self._rows + 1)}
         for rows in sorted(sizes, reverse=True):
             self._bound[rows] = self._bind_session(self._open_session(), rows)
-        for rows, bound in self._bound.items():
-            graph = self.record(partial(self._run, bound, self._run_options))
-            if graph is None:
+        for bound in self._bound.values():
+            bound.graph = self.record(partial(self._run_ahead, bound))
+            if bound.graph is None:
                 return
-            self._bound[rows] = replace(bound, graph=graph)
 
     def _step(self, batch_size: int) -> int:
         """Return the size that so many frames run as: the next power of two, as far as there is room."""
@@ -157,8 +166,10 @@ class CudaSlot(GpuSlot):
         bound = self._bound[rows]
         if bound.graph is not None and not self._recording:
             bound.graph.launch()
+        elif self._has_recorded or self._recording or bound.unsettled < _MOST_UNSETTLED:
+            self._run_ahead(bound)
         else:
-            self._run(bound, self._run_options)
+            self._settle(bound)
         found = dict(bound.outputs)
         if len(found) < len(self._spec.outputs):
             for output, value in zip(self._spec.outputs, bound.binding.get_outputs(), strict=True):
@@ -192,11 +203,23 @@ class CudaSlot(GpuSlot):
                 binding.bind_output(output.name, "cuda", self._gpu.index)
         return _Bound(session, binding, outputs)
 
+    def _run_ahead(self, bound: _Bound) -> None:
+        """Enqueue a run; return before it is through."""
+        bound.unsettled += 1
+        self._run(bound, self._run_options)
+
+    def _settle(self, bound: _Bound) -> None:
+        """Run, wait, and have what runs before this one have staged given back."""
+        self._run(bound, None)
+        bound.unsettled = 0
+
     def _run(self, bound: _Bound, options: Any) -> None:
         try:
             bound.session.run_with_iobinding(bound.binding, options)
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-            raise _failed(self._spec, error) from error
+            if _is_no_memory(error, self._gpu):
+                raise _no_memory(error) from error
+            raise run_failed(self._spec, error) from error
 
     def _tensor(self, output: TensorSpec, value: Any) -> DeviceTensor:
         return DeviceTensor(value.data_ptr(), tuple(value.shape()), np.dtype(output.dtype), self._gpu.index)
@@ -209,6 +232,9 @@ class CudaSlot(GpuSlot):
         for bound in self._bound.values():
             if bound.graph is not None:
                 bound.graph.close()
+            if bound.unsettled:
+                with suppress(RunError):  # on a lost GPU nothing is given back
+                    self._settle(bound)
         self._bound.clear()
         for buffer in self._outputs.values():
             buffer.close()
@@ -220,14 +246,21 @@ class CudaSlot(GpuSlot):
         self.close()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Bound:
-    """A session, its tensors bound, and its run recorded where that can be."""
+    """A session, its tensors bound, and its run recorded where that can be.
+
+    What a run stages in pinned host memory, ONNX Runtime keeps until the next run that is waited for, or until the
+    session ends. So ``unsettled`` runs take ever more; and where it is left to the end, CUDA calls back to have it
+    freed, which ends the process if the session is gone by then. Recorded runs, though, read what they have staged
+    each time they are launched.
+    """
 
     session: Any
     binding: Any
     outputs: dict[str, DeviceTensor]
     graph: CudaGraph | None = None
+    unsettled: int = 0
 
 
 def _onnxruntime() -> Any:
@@ -269,7 +302,7 @@ def _open_session(onnxruntime: Any, model: Path, gpu: Gpu, cuda_stream: int) -> 
             disabled_optimizers=DISABLED_OPTIMIZERS,
         )
     except Exception as error:
-        if _is_no_memory(error):
+        if _is_no_memory(error, gpu):
             raise _no_memory(error) from error
         raise ModelError(f"model {model}: ONNX Runtime cannot load it on CUDA: {first_line(error)}") from error
     given = session.get_providers()
@@ -281,12 +314,11 @@ def _open_session(onnxruntime: Any, model: Path, gpu: Gpu, cuda_stream: int) -> 
     return session
 
 
-def _failed(spec: ModelSpec, error: Exception) -> Exception:
-    return _no_memory(error) if _is_no_memory(error) else run_failed(spec, error)
-
-
-def _is_no_memory(error: Exception) -> bool:
-    return any(words in str(error).lower() for words in _NO_MEMORY)
+def _is_no_memory(error: Exception, gpu: Gpu) -> bool:
+    words = str(error).lower()
+    if any(known in words for known in _NO_MEMORY):
+        return True
+    return any(known in words for known in _NO_REASON) and gpu.free_bytes() < _LITTLE
 
 
 def _no_memory(error: Exception) -> DeviceMemoryError:

@@ -29,8 +29,16 @@ class SmallGpu(Gpu):
         return 900 << 20
 
 
+class FullGpu(Gpu):
+    """One with next to nothing free."""
+
+    def free_bytes(self) -> int:
+        return 100 << 20
+
+
 _FREE = "Free GPU memory"
 GPU = SmallGpu(0, "NVIDIA TEST", (9, 0), 1 << 30)
+FULL = FullGpu(0, "NVIDIA TEST", (9, 0), 1 << 30)
 
 
 class Slot:
@@ -127,8 +135,14 @@ def test_libraries_words_for_no_memory_are_known():
         "CUDA failure 2: out of memory ; GPU=0",
         "CUBLAS failure 3: the resource allocation failed ; GPU=0",
     ):
-        assert _is_no_memory(RuntimeError(words))
-    assert not _is_no_memory(RuntimeError("CUDA failure 700: an illegal memory access was encountered"))
+        assert _is_no_memory(RuntimeError(words), GPU)
+    assert not _is_no_memory(RuntimeError("CUDA failure 700: an illegal memory access was encountered"), FULL)
+
+
+def test_an_internal_error_of_cudnn_is_no_memory_where_next_to_nothing_is_free():
+    error = RuntimeError("CUDNN failure 4000: CUDNN_STATUS_INTERNAL_ERROR ; GPU=0 ; expr=cudnnCreate(&cudnn_handle_)")
+    assert _is_no_memory(error, FULL)
+    assert not _is_no_memory(error, GPU)
 
 
 def test_a_gpu_too_small_for_its_streams_is_said_with_the_number_that_fits(caplog):

@@ -104,6 +104,30 @@ def test_batches_are_launched_as_graphs_unless_none_are_wanted(tmp_path, quick_p
         assert np.allclose(recorded, plain, rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.runtime("cuda")
+@pytest.mark.parametrize("graphs", [True, False])
+def test_a_runtime_closes_after_many_runs_that_nobody_waited_for(tmp_path, graphs):
+    """ONNX Runtime ended the process, where it was left to give back at the end what they had staged."""
+    model = yolo_detector(tmp_path / "m.onnx", width=0.25, size=(320, 320))
+    script = f"""
+from pathlib import Path
+from engines.inspect_model import read_model_spec
+from engines.runtime import PlanOptions, RuntimeOptions, open_runtime
+model = Path({str(model)!r})
+plans = PlanOptions(cuda_graphs={graphs}, slots=1)
+with open_runtime("cuda", model, read_model_spec(model), RuntimeOptions(max_batch=1, plans=plans)) as runtime:
+    slot = runtime.slots[0]
+    first = slot.run(1)["output0"].copy()
+    for _ in range(1500):
+        slot.enqueue(1)
+    last = slot.run(1)["output0"]
+    assert (first == last).all() and first.max() > 0
+print("closed")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "closed\n"), done.stderr
+
+
 def test_every_row_of_a_dynamic_batch_is_its_own_picture(tmp_path, opened):
     runtime = opened(colour_detector(tmp_path / "m.onnx", (320, 256)), max_batch=3)
     assert runtime.max_batch == 3

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.model_spec import ModelSpec
+from engines.precision.ranges import Method
 from engines.precision.typed_model import Calibration
 from pipeline.accuracy.picture import frame_of
 from pipeline.decode.decoder import CorruptPacketError, Decoder, Picture, open_decoder
@@ -29,11 +30,17 @@ from pipeline.source.source import Source, SourceOptions, open_source
 PICTURES = 32
 """Enough for detectors: ranges of a layer hardly change with more of the same scenes."""
 
+METHOD: Method = "percentile"
+
 _KEPT = frozenset({"file", "images", "recording"})
 
 
-def calibration_from(sources: Sequence[str], spec: ModelSpec, pictures: int = PICTURES) -> Calibration | None:
+def calibration_from(
+    sources: Sequence[str], spec: ModelSpec, pictures: int = PICTURES, method: Method = METHOD
+) -> Calibration | None:
     """Return ``pictures`` calibration pictures for ``spec`` from videos, picture folders or globs, and recordings.
+
+    ``method``: what is made of them, as in ``engines.precision.ranges``.
 
     None without sources. Nothing is decoded before the pictures are asked for. Raises InputError for a source that is
     no file, or not there.
@@ -41,7 +48,7 @@ def calibration_from(sources: Sequence[str], spec: ModelSpec, pictures: int = PI
     if not sources:
         return None
     addresses = [_address(source) for source in sources]
-    return Calibration(_Pictures(sources, spec, pictures), _digest(addresses, spec, pictures))
+    return Calibration(_Pictures(sources, spec, pictures), _digest(addresses, spec, pictures), method)
 
 
 def _address(source: str) -> Address:

@@ -10,17 +10,18 @@ import typer
 
 from engines.model_spec import ModelSpec
 from engines.plan_building import PlanBuilder
+from engines.precision.ranges import Method
 from engines.precision.typed_model import Calibration, Precision
 from engines.runtime import PlanOptions, RuntimeOptions
 from engines.shape_profile import ShapeProfile
 from engines.trt.options import BuildOptions
 from pipeline.accuracy.account import account_for, points_lost
-from pipeline.accuracy.calibration import PICTURES, calibration_from
+from pipeline.accuracy.calibration import METHOD, PICTURES, calibration_from
 from pipeline.accuracy.dataset import read_dataset
 from pipeline.cli import exit_codes
 from pipeline.cli.build_progress import build_progress
 from pipeline.cli.model_facts import HELP, find_spec
-from pipeline.cli.precision_options import CALIBRATION_HELP, PICTURES_HELP, PRECISION_HELP, precision_of
+from pipeline.cli.precision_options import CALIBRATION_HELP, METHOD_HELP, PICTURES_HELP, PRECISION_HELP, precision_of
 from pipeline.errors import InputError
 
 
@@ -32,6 +33,7 @@ def build(
     ] = None,
     calibration: Annotated[list[str] | None, typer.Option(metavar="SOURCE", help=CALIBRATION_HELP)] = None,
     calibration_pictures: Annotated[int, typer.Option(min=1, max=10_000, help=PICTURES_HELP)] = PICTURES,
+    calibration_method: Annotated[Method, typer.Option(help=METHOD_HELP)] = METHOD,
     dataset: Annotated[
         Path | None, typer.Option(help="Labelled pictures, as eval takes them: says what the precision costs first.")
     ] = None,
@@ -70,7 +72,7 @@ def build(
     """
     wanted = precision_of("--precision", precision)
     path, spec = find_spec(model, facts or [])
-    frames = calibration_from(calibration or [], spec, calibration_pictures)
+    frames = calibration_from(calibration or [], spec, calibration_pictures, calibration_method)
     lost = _ap_lost(path, spec, wanted, frames, dataset, max_ap_loss)
     with build_progress(spec.name, show=not json) as progress:
         options = RuntimeOptions(

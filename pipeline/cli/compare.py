@@ -14,15 +14,16 @@ import typer
 
 from engines.cores import usable_cores
 from engines.model_spec import ModelSpec
+from engines.precision.ranges import Method
 from engines.precision.typed_model import Precision
 from engines.runtime import RUNTIMES
-from pipeline.accuracy.calibration import PICTURES, calibration_from
+from pipeline.accuracy.calibration import METHOD, PICTURES, calibration_from
 from pipeline.accuracy.dataset import read_dataset
 from pipeline.accuracy.evaluate import match_classes
 from pipeline.chart import check_chart
 from pipeline.cli import exit_codes
 from pipeline.cli.model_facts import HELP, find_spec, parse_facts
-from pipeline.cli.precision_options import CALIBRATION_HELP, PICTURES_HELP, precisions_of
+from pipeline.cli.precision_options import CALIBRATION_HELP, METHOD_HELP, PICTURES_HELP, precisions_of
 from pipeline.cli.summary import console_of
 from pipeline.comparing.report import as_json, as_markdown, as_table, draw, in_words, not_measured
 from pipeline.comparing.row import Row, Task
@@ -43,6 +44,7 @@ def compare(
     dataset: Annotated[Path | None, typer.Option(help="Labelled pictures, as eval takes them: adds AP.")] = None,
     calibration: Annotated[list[str] | None, typer.Option(metavar="SOURCE", help=CALIBRATION_HELP)] = None,
     calibration_pictures: Annotated[int, typer.Option(min=1, max=10_000, help=PICTURES_HELP)] = PICTURES,
+    calibration_method: Annotated[Method, typer.Option(help=METHOD_HELP)] = METHOD,
     batches: Annotated[str | None, typer.Option(help="Batch sizes to try, as in 1,4,16.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; else every core.")] = None,
     optimisation_level: Annotated[
@@ -80,6 +82,7 @@ def compare(
             precision=precision,
             calibration=list(calibration or []),
             calibration_pictures=calibration_pictures,
+            calibration_method=calibration_method,
             batches=_batches(batches, runtime),
             threads=threads,
             optimisation_level=optimisation_level,

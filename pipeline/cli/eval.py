@@ -15,13 +15,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from engines.precision.ranges import Method
 from pipeline.accuracy.account import points_lost, refuse_loss
-from pipeline.accuracy.calibration import PICTURES, calibration_from
+from pipeline.accuracy.calibration import METHOD, PICTURES, calibration_from
 from pipeline.accuracy.dataset import Dataset, read_dataset
 from pipeline.accuracy.evaluate import evaluate
 from pipeline.cli import exit_codes
 from pipeline.cli.model_facts import HELP, find_spec
-from pipeline.cli.precision_options import CALIBRATION_HELP, PICTURES_HELP, PRECISION_HELP, precision_of
+from pipeline.cli.precision_options import CALIBRATION_HELP, METHOD_HELP, PICTURES_HELP, PRECISION_HELP, precision_of
 from pipeline.clock import monotonic
 
 
@@ -34,6 +35,7 @@ def eval_model(
     precision: Annotated[str | None, typer.Option(help=PRECISION_HELP)] = None,
     calibration: Annotated[list[str] | None, typer.Option(metavar="SOURCE", help=CALIBRATION_HELP)] = None,
     calibration_pictures: Annotated[int, typer.Option(min=1, max=10_000, help=PICTURES_HELP)] = PICTURES,
+    calibration_method: Annotated[Method, typer.Option(help=METHOD_HELP)] = METHOD,
     max_ap_loss: Annotated[
         float | None, typer.Option(min=0, max=100, help="Fail if more points of AP are lost against the file as it is.")
     ] = None,
@@ -64,7 +66,7 @@ def eval_model(
     measure = partial(
         evaluate, path, spec, pictures, score_threshold=score, iou_threshold=iou, every_class=not one_class
     )
-    frames = calibration_from(calibration or [], spec, calibration_pictures)
+    frames = calibration_from(calibration or [], spec, calibration_pictures, calibration_method)
     count, lost = len(pictures.pictures), None
     with _progress(count * (1 if max_ap_loss is None else 2)) as progress:
         accuracy, described = measure(runtime=runtime, precision=wanted, calibration=frames, progress=progress)

@@ -11,6 +11,7 @@ from pipeline.errors import InputError
 PRECISION_HELP = "fp32, fp16, int8; TensorRT 10 and later: bf16, fp8; else as the file is."
 CALIBRATION_HELP = "int8, fp8: a video, a folder or glob of pictures, or a recording; may be repeated."
 PICTURES_HELP = "int8, fp8: how many pictures to calibrate on."
+METHOD_HELP = "int8, fp8: what range to take of what the pictures give."
 
 
 def precision_of(option: str, text: str | None) -> Precision | None:

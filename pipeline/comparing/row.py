@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from engines.precision.ranges import Method
 from engines.precision.typed_model import Precision
 
 Status = Literal["ok", "missing", "failed"]
@@ -20,6 +21,7 @@ class Task:
     precision: Precision
     calibration: list[str]
     calibration_pictures: int
+    calibration_method: Method
     batches: list[int]
     """Ascending, from 1."""
     threads: int | None = None

@@ -89,7 +89,8 @@ class Worker:
         return self._opened.enter_context(open_runtime(self._task.runtime, self._model, self._spec, options))
 
     def _calibration(self) -> Any:
-        return calibration_from(self._task.calibration, self._spec, self._task.calibration_pictures)
+        task = self._task
+        return calibration_from(task.calibration, self._spec, task.calibration_pictures, task.calibration_method)
 
     def _batches(self) -> list[int]:
         """Return the batch sizes to measure: those asked for, or the only one that the file allows."""

@@ -74,6 +74,8 @@ class InferSection(Section):
     """Where int8 and fp8 take their ranges from: videos, picture folders, globs, recordings (relative to this file)."""
     calibration_pictures: Whole = Field(32, ge=1, le=10_000)
     """How many pictures of infer.calibration are looked at, spread over all of it."""
+    calibration_method: Literal["percentile", "entropy", "minmax"] = "percentile"
+    """How ranges are taken from them: what holds 99.999 % of the values, what loses least of them, or all."""
     gpu: Whole = Field(0, ge=0, le=63)
     """Which GPU, counted from 0."""
     prefer: Literal["auto", "latency", "throughput"] = "auto"

@@ -33,7 +33,7 @@ def open_model(
         live=all(plan.live for plan in plans),
         one_shape=smaller.exist,
         precision=infer.precision,
-        calibration=calibration_from(infer.calibration, spec, infer.calibration_pictures),
+        calibration=calibration_from(infer.calibration, spec, infer.calibration_pictures, infer.calibration_method),
         gpu=infer.gpu,
         stream_bytes=stream_bytes(config.decode),
         plans=config.engine.options(),

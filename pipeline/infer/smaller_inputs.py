@@ -55,7 +55,9 @@ class SmallerInputs:
         same_file = one.spec.sha256 == self._spec.sha256
         if not same_file:
             infer = self._infer
-            calibration = calibration_from(infer.calibration, one.spec, infer.calibration_pictures)
+            calibration = calibration_from(
+                infer.calibration, one.spec, infer.calibration_pictures, infer.calibration_method
+            )
             options = replace(options, calibration=calibration)
         try:
             return open_runtime(name, one.model, one.spec, options)

@@ -69,9 +69,10 @@ def test_the_same_objects_are_found(labelled, precision, pixels, share):
     assert matched >= share * total
 
 
-def test_eight_bits_cost_less_than_one_point_of_ap(labelled):
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_eight_bits_cost_less_than_one_point_of_ap(labelled, method):
     pytest.importorskip("pycocotools")
-    calibration = calibration_from([CLIP], SPEC, 8)
+    calibration = calibration_from([CLIP], SPEC, 8, method)
     before, after = account_for(MODEL, SPEC, read_dataset(labelled), "int8", calibration, max_ap_loss=1.0)
     assert before.ap > 0.5
     assert points_lost(before, after) <= 1.0
@@ -101,12 +102,27 @@ def test_eval_says_what_a_precision_costs_and_fails_where_it_is_too_much(labelle
     assert "--calibration" in refused.stderr
 
 
+def test_each_way_to_calibrate_is_a_model_of_its_own(labelled, tmp_path):
+    pytest.importorskip("pycocotools")
+    options = ["--precision", "int8", "--calibration", "sample:street.mp4", "--calibration-pictures", "2"]
+    for count, method in enumerate(("percentile", "entropy", "minmax"), 1):
+        done = onpace(
+            "eval", "sample:street.onnx", labelled, "--runtime", "cpu", "--limit", "1", *options,
+            "--calibration-method", method, ONPACE_CACHE=str(tmp_path),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert len(list((tmp_path / "models").glob("street-int8-*.cpu.onnx"))) == count
+    refused = onpace("eval", "sample:street.onnx", labelled, *options, "--calibration-method", "guess")
+    assert refused.returncode == 2
+    assert "'percentile', 'entropy', 'minmax'" in " ".join(refused.stderr.split())
+
+
 @pytest.mark.e2e
 def test_a_configuration_runs_in_eight_bits(cache, tmp_path):
     (tmp_path / "int8.yaml").write_text(
         "streams: [{id: street, url: 'pattern:?frames=5'}]\n"
         "infer: {model: 'sample:street.onnx', runtime: cpu, precision: int8, calibration: ['sample:street.mp4'], "
-        "calibration_pictures: 8}\n"
+        "calibration_pictures: 8, calibration_method: entropy}\n"
     )
     done = onpace("run", tmp_path / "int8.yaml", "--json", ONPACE_CACHE=str(cache))
     assert done.returncode == 0, done.stderr

@@ -65,7 +65,7 @@ def test_a_row_whose_process_is_killed_is_told_and_the_others_are_measured(model
             workers = [one for one in psutil.Process().children() if "pipeline.comparing.worker" in one.cmdline()]
             min(workers, key=psutil.Process.create_time).kill()
 
-    tasks = [Task(str(model), {}, "cpu", precision, [], 4, [1], 1) for precision in ("fp32", "fp16")]
+    tasks = [Task(str(model), {}, "cpu", precision, [], 4, "percentile", [1], 1) for precision in ("fp32", "fp16")]
     killed, other = measure_rows(tasks, rounds=2, seconds=0.05, dataset="nobody gets so far", say=kill_the_first)
     assert (killed.status, len(killed.batches)) == ("failed", 1)
     assert "ended with exit code -9" in killed.why

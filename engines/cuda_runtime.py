@@ -37,6 +37,7 @@ _NO_MEMORY = (
     "out of memory",
     "failed to allocate",
     "alloc_failed",
+    "device_allocation_failed",
     "no device memory",
     "resource allocation failed",
 )
@@ -166,7 +167,7 @@ class CudaSlot(GpuSlot):
         bound = self._bound[rows]
         if bound.graph is not None and not self._recording:
             bound.graph.launch()
-        elif self._has_recorded or self._recording or bound.unsettled < _MOST_UNSETTLED:
+        elif self._recording or bound.recorded or bound.unsettled < _MOST_UNSETTLED:
             self._run_ahead(bound)
         else:
             self._settle(bound)
@@ -202,6 +203,15 @@ class CudaSlot(GpuSlot):
             else:
                 binding.bind_output(output.name, "cuda", self._gpu.index)
         return _Bound(session, binding, outputs)
+
+    def record(self, enqueue: Callable[[], None]) -> CudaGraph | None:
+        """As every slot's; and the sessions that ran are not settled any more while the slot is open."""
+        before = {rows: bound.unsettled for rows, bound in self._bound.items()}
+        graph = super().record(enqueue)
+        if graph is not None:
+            for rows, bound in self._bound.items():
+                bound.recorded |= bound.unsettled > before[rows]
+        return graph
 
     def _run_ahead(self, bound: _Bound) -> None:
         """Enqueue a run; return before it is through."""
@@ -260,6 +270,8 @@ class _Bound:
     binding: Any
     outputs: dict[str, DeviceTensor]
     graph: CudaGraph | None = None
+    recorded: bool = False
+    """Some graph, this one or one of a slot's whole way, holds a run of it."""
     unsettled: int = 0
 
 

@@ -69,7 +69,8 @@ def open_slots_or_say(
             slot.close()
         remedy = f"A batch of {fewer} fits{streams}: set infer.batch_size: {fewer}, or free GPU memory."
         raise DeviceMemoryError(_cannot(what, gpu, rows, free, told, remedy))
-    raise DeviceMemoryError(_cannot(what, gpu, rows, free, told, f"Not even one frame fits. {_NO_ROOM}"))
+    least = f"The file fixes its batch at {rows}" if fixed and rows > 1 else "Not even one frame fits"
+    raise DeviceMemoryError(_cannot(what, gpu, rows, free, told, f"{least}. {_NO_ROOM}"))
 
 
 @contextmanager

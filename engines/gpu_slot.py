@@ -29,7 +29,6 @@ class GpuSlot(ABC):
         self._rows = rows
         self._open = True
         self._recording = False
-        self._has_recorded = False
         self._graphs_wanted = True
         image = spec.image_input
         shape = (rows, 3, spec.input_height, spec.input_width)
@@ -91,11 +90,9 @@ class GpuSlot(ABC):
             return None
         self._recording = True
         try:
-            graph = capture(self._cuda_stream, enqueue)
+            return capture(self._cuda_stream, enqueue)
         finally:
             self._recording = False
-        self._has_recorded |= graph is not None
-        return graph
 
     def synchronise(self) -> None:
         """Wait, asleep, for the slot's stream alone. Raises RunError."""

@@ -137,6 +137,8 @@ class DeviceSlot(Slot, Protocol):
     def enqueue(self, batch_size: int) -> Mapping[str, DeviceTensor]:
         """Enqueue inference alone on the first ``batch_size`` rows of ``device_input``, and return at once.
 
+        Where ONNX Runtime's runs are not recorded, one in 65 is waited for, to give back what the others staged.
+
         Returns the outputs by name, each ``[batch_size, ...]``. They stay on the device, always at the same place for
         the same ``batch_size``, and hold the results once the stream comes so far, until the next ``enqueue``.
         Raises RunError.

@@ -63,8 +63,10 @@ def test_the_batch_that_fits_is_found_by_trying_and_given_back():
     assert "infer.batch_size: 4" in told
     assert Slot.closed == 2
     assert open_slots_or_say("model m", GPU, 0, 4, False, lambda rows: (Slot(rows),))
-    with pytest.raises(DeviceMemoryError, match="Not even one frame fits"):
+    with pytest.raises(DeviceMemoryError, match=r"The file fixes its batch at 8\. Free GPU memory"):
         open_slots_or_say("model m", GPU, 0, 8, True, lambda rows: (Slot(rows),))
+    with pytest.raises(DeviceMemoryError, match="Not even one frame fits"):
+        open_slots_or_say("model m", GPU, 0, 8, False, lambda rows: (Slot(8),))
 
 
 def test_what_a_slot_needs_beside_its_own_memory_names_the_batch_to_try():
@@ -140,6 +142,7 @@ def test_libraries_words_for_no_memory_are_known():
 
 
 def test_an_internal_error_of_cudnn_is_no_memory_where_next_to_nothing_is_free():
+    assert _is_no_memory(RuntimeError("CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED ; GPU=0"), GPU)
     error = RuntimeError("CUDNN failure 4000: CUDNN_STATUS_INTERNAL_ERROR ; GPU=0 ; expr=cudnnCreate(&cudnn_handle_)")
     assert _is_no_memory(error, FULL)
     assert not _is_no_memory(error, GPU)

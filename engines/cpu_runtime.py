@@ -42,12 +42,12 @@ class CpuRuntime:
         self.name = "cpu"
         require_precision(self.name, options.precision)
         self._precision = options.precision
-        self.build_seconds: float | None = 0.0
-        if options.precision not in (None, "fp32"):
+        if options.precision is not None:
             counted = (options.builds, self.name)
             model = kept_model(model, spec, options.precision, options.calibration, form="cpu", count=counted)
-            self.build_seconds = made_seconds(model)
             spec = spec_of_typed(spec, options.precision)
+        made = options.precision not in (None, "fp32")
+        self.build_seconds: float | None = made_seconds(model) if made else 0.0
         self.file = model
         self.max_batch = _max_batch(spec, options)
         self._spec = spec

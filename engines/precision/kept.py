@@ -19,6 +19,7 @@ from engines.builds import Builds
 from engines.cache_folder import cache_folder
 from engines.model_file import read_model_file, tensors_of
 from engines.model_spec import ModelSpec
+from engines.precision.prepare import refuse_typed
 from engines.precision.typed_model import CALIBRATED, RECIPE, Calibration, Precision, cpu_model, typed_model
 
 Form = Literal["typed", "cpu"]
@@ -44,6 +45,7 @@ def kept_model(
     where it is counted whether it was made, and for which runtime. Raises ModelError as ``typed_model`` does.
     """
     if precision == "fp32":
+        refuse_typed(model)
         return model
     typed, for_cpu = _files(model, spec, precision, calibration, folder)
     builds, runtime = count or (Builds(), "")

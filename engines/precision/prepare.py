@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx.version_converter
@@ -11,6 +11,9 @@ from onnx import TensorProto
 
 from engines.errors import ModelError
 from engines.model_file import read_model_file, tensors_of
+
+if TYPE_CHECKING:
+    from engines.precision.typed_model import Precision
 
 QUANTISED_OPS = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv"}
@@ -31,7 +34,7 @@ def prepared(model: Path, least_opset: int = _LEAST_OPSET) -> Any:
     """
     file = read_model_file(model)
     proto = onnx.load(str(model)) if _has_external_weights(file.proto) else file.proto
-    _refuse_typed(model, proto)
+    refuse_typed(model, proto)
     _refuse_operators(model, proto)
     opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 1)
     lifted = max(opset, least_opset, _OPSET)
@@ -53,22 +56,33 @@ def _has_external_weights(proto: Any) -> bool:
     return any(tensor.data_location == tensor.EXTERNAL for tensor in tensors_of(proto.graph))
 
 
-def _refuse_typed(model: Path, proto: Any) -> None:
+def file_precision(model: Path) -> Precision:
+    """Return the precision that a file is in as it is: fp32, unless it was typed already. Raises ModelError."""
+    return _precision_of(read_model_file(model).proto)
+
+
+def refuse_typed(model: Path, proto: Any = None) -> None:
+    """Raise ModelError for a model that is fp16 or quantised already. ``proto``: its content, where that was read."""
+    proto = read_model_file(model).proto if proto is None else proto
+    precision = _precision_of(proto)
+    if precision == "fp32":
+        return
     quantised = sorted({node.op_type for node in proto.graph.node} & QUANTISED_OPS)
-    if quantised:
-        raise ModelError(
-            f"model {model}: is quantised already ({', '.join(quantised)}). Give the fp32 model it was made from, "
-            "or run it as it is, without a precision."
-        )
-    halves = {TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
+    already = f"quantised already ({', '.join(quantised)})" if quantised else f"{precision} already"
+    raise ModelError(
+        f"model {model}: is {already}. Give the fp32 model it was made from, or run it as it is, without a precision."
+    )
+
+
+def _precision_of(proto: Any) -> Precision:
+    if any(node.op_type in QUANTISED_OPS for node in proto.graph.node):
+        eight_bit_floats = {TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2}
+        return "fp8" if any(tensor.data_type in eight_bit_floats for tensor in tensors_of(proto.graph)) else "int8"
     types = [tensor.data_type for tensor in proto.graph.initializer if len(tensor.dims) > 1]
     types += [value.type.tensor_type.elem_type for value in proto.graph.input]
-    for kind, name in halves.items():
-        if kind in types:
-            raise ModelError(
-                f"model {model}: is {name} already. Give the fp32 model it was made from, or run it as it is, "
-                "without a precision."
-            )
+    if TensorProto.FLOAT16 in types:
+        return "fp16"
+    return "bf16" if TensorProto.BFLOAT16 in types else "fp32"
 
 
 def _refuse_operators(model: Path, proto: Any) -> None:

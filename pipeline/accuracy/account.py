@@ -32,7 +32,7 @@ def account_for(
     model: Path,
     spec: ModelSpec,
     dataset: Dataset,
-    precision: Precision,
+    precision: Precision | None,
     calibration: Calibration | None,
     *,
     max_ap_loss: float | None = None,
@@ -48,9 +48,9 @@ def account_for(
             "bf16 cannot be measured before it is built: ONNX Runtime has no such convolutions. Build it, then: "
             f"onpace compare {model} --runtimes cpu,tensorrt --precisions fp32,bf16 --dataset FOLDER"
         )
-    typed = kept_model(model, spec, precision, calibration)
+    typed = model if precision is None else kept_model(model, spec, precision, calibration)
     before, _ = evaluate(model, spec, dataset, runtime="cpu")
     after, _ = evaluate(typed, spec_of_typed(spec, precision), dataset, runtime="cpu", literal=True)
     if max_ap_loss is not None:
-        refuse_loss(f"{precision} of {spec.name}", before, after, max_ap_loss)
+        refuse_loss(f"{precision or 'this'} of {spec.name}", before, after, max_ap_loss)
     return before, after

@@ -133,7 +133,7 @@ def _ap_lost(
             raise InputError("--max-ap-loss needs labelled pictures to measure on: add --dataset FOLDER.")
         return None
     pictures = read_dataset(dataset)
-    before, after = account_for(model, spec, pictures, precision or "fp32", calibration, max_ap_loss=max_ap_loss)
+    before, after = account_for(model, spec, pictures, precision, calibration, max_ap_loss=max_ap_loss)
     return round(points_lost(before, after), 2)
 
 

@@ -14,6 +14,7 @@ import typer
 
 from engines.cores import usable_cores
 from engines.model_spec import ModelSpec
+from engines.precision.prepare import file_precision
 from engines.precision.ranges import Method
 from engines.precision.typed_model import Precision
 from engines.runtime import RUNTIMES
@@ -34,7 +35,7 @@ _CPU_BATCHES, _GPU_BATCHES = [1, 2, 4], [1, 4, 8, 16, 32]
 
 
 def compare(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="ONNX detector, fp32.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="ONNX detector.")],
     runtimes: Annotated[
         list[str] | None, typer.Option(help="cpu, cuda, tensorrt: comma-separated, or repeated; else all.")
     ] = None,
@@ -61,7 +62,7 @@ def compare(
 
     Each row has a process of its own; all are open at once and take turns. Latency is of one run while nothing else
     runs, throughput with every slot busy, both of inference alone: pictures are prepared already. fp16 on a CPU, which
-    is slow, is measured when it is named.
+    is slow, is measured when it is named. A file that is fp16 or quantised already is run as it is.
 
     Exit codes: 0 done, 1 no row could be measured, 2 bad input. What cannot run here is a row that says why.
 
@@ -74,6 +75,7 @@ def compare(
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, force=True)
     path, spec = find_spec(model, facts or [])
     _check(spec, calibration or [], dataset, markdown, chart)
+    file_is = file_precision(path)
     tasks = [
         Task(
             model=str(path),
@@ -86,9 +88,10 @@ def compare(
             batches=_batches(batches, runtime),
             threads=threads,
             optimisation_level=optimisation_level,
+            file_precision=file_is,
         )
         for runtime in _named(runtimes) or list(RUNTIMES)
-        for precision in precisions_of("--precisions", precisions or []) or _suiting(runtime)
+        for precision in precisions_of("--precisions", precisions or []) or _suiting(runtime, file_is)
     ]
     progress = console_of(to_stderr=True)
     rows = measure_rows(
@@ -134,7 +137,9 @@ def _named(texts: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _suiting(runtime: str) -> list[Precision]:
+def _suiting(runtime: str, file_is: Precision) -> Sequence[Precision | None]:
+    if file_is != "fp32":
+        return [None]
     return ["fp32", "int8"] if runtime == "cpu" else ["fp32", "fp16", "int8"]
 
 

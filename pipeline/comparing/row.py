@@ -18,7 +18,8 @@ class Task:
     model: str
     facts: dict[str, object]
     runtime: str
-    precision: Precision
+    precision: Precision | None
+    """None: as the file is."""
     calibration: list[str]
     calibration_pictures: int
     calibration_method: Method
@@ -27,6 +28,8 @@ class Task:
     threads: int | None = None
     optimisation_level: int | None = None
     """Of TensorRT's builder, 0-5; None: the library's own."""
+    file_precision: Precision = "fp32"
+    """What the file itself is in."""
 
 
 @dataclass(slots=True)
@@ -47,6 +50,7 @@ class Row:
 
     runtime: str
     precision: Precision
+    """What it runs in: what the model was turned into, or what its file is in already."""
     status: Status = "ok"
     why: str = ""
     """What is missing or failed, and what to do; empty where all is well."""
@@ -62,12 +66,12 @@ class Row:
     file_bytes: int | None = None
     """Size of what is loaded: the model's file, or the plan made of it."""
     build_seconds: float | None = None
-    """Time to make what is loaded from the fp32 model; 0 where that is the model itself."""
+    """Time to make what is loaded from the model; 0 where that is the model itself."""
     ap: float | None = None
     ap50: float | None = None
     """COCO's, 0-1; None without a dataset."""
     ap_loss: float | None = None
-    """Points of AP (0-100) less than fp32 on the CPU; negative where it is more."""
+    """Points of AP (0-100) less than the file as it is has on the CPU; negative where it is more."""
 
     def at(self, batch: int | None) -> Figures | None:
         """Return the figures of a batch size, None where it was not measured."""

@@ -27,7 +27,7 @@ def measure_rows(
 
     ``seconds``: of each row and batch size in each round. ``say`` hears what goes on.
     """
-    rows = [Row(task.runtime, task.precision) for task in tasks]
+    rows = [Row(task.runtime, task.precision or task.file_precision) for task in tasks]
     with ExitStack() as opened:
         processes: list[tuple[Row, _Process, list[int]]] = []
         for task, row in zip(tasks, rows, strict=True):
@@ -53,7 +53,7 @@ def measure_rows(
 
 def _missing(task: Task) -> str | None:
     """Return what a row lacks that no process of its own needs to find out."""
-    if task.precision not in CALIBRATED or task.calibration:
+    if task.precision is None or task.precision not in CALIBRATED or task.calibration:
         return None
     return runtime_class(task.runtime).why_not() or no_pictures(task.precision)
 
@@ -107,11 +107,11 @@ def _evaluate(row: Row, process: _Process, dataset: str, say: Say) -> None:
 
 
 def _compare_accuracy(rows: Sequence[Row], task: Task, dataset: str, say: Say) -> None:
-    """Fill in what is lost against fp32 on the CPU, which is run for that where it is no row."""
-    base = next((row for row in rows if (row.runtime, row.precision) == ("cpu", "fp32")), None)
+    """Fill in what is lost against the file as it is on the CPU, which is run for that where it is no row."""
+    base = next((row for row in rows if (row.runtime, row.precision) == ("cpu", task.file_precision)), None)
     if base is None:
-        base = Row("cpu", "fp32")
-        process, facts = _opened(base, replace(task, runtime="cpu", precision="fp32", calibration=[], batches=[1]))
+        base = Row("cpu", task.file_precision)
+        process, facts = _opened(base, replace(task, runtime="cpu", precision=None, calibration=[], batches=[1]))
         with process:
             if facts is not None:
                 _evaluate(base, process, dataset, say)

@@ -11,11 +11,13 @@ import pytest
 
 from engines.inspect_model import read_model_spec
 from engines.plan_building import PlanBuilder
+from engines.precision.typed_model import typed_model
 from engines.runtime import PlanOptions, RuntimeOptions
 from pipeline.cli.build import build
 from pipeline.config.load import load_config
 from pipeline.samples import find_model
 from tests.cli.onpace_command import ROOT, onpace
+from tests.helpers.conv_onnx import conv_detector
 from tests.helpers.tiny_onnx import colour_detector, do_nothing_detector
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra: test)")
@@ -97,3 +99,13 @@ def test_what_cannot_be_built_ends_with_2_and_one_line(tmp_path):
         done = onpace("build", str(model), "--store", str(tmp_path / "plans"), *arguments)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
+
+
+def test_a_file_that_is_fp16_is_built_as_it_is_and_never_called_fp32(tmp_path):
+    model = conv_detector(tmp_path / "m.onnx", dynamic_batch=True)
+    half = typed_model(model, read_model_spec(model), "fp16", None, tmp_path / "half.onnx").path
+    refused = onpace("build", half, "--precision", "fp32", "--store", tmp_path / "plans")
+    assert refused.returncode == 2
+    assert "is fp16 already" in refused.stderr
+    built = onpace("build", half, "--store", tmp_path / "plans", "--json")
+    assert json.loads(built.stdout)["precision"] == "as it is"

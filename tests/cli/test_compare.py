@@ -9,9 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from engines.inspect_model import read_model_spec
+from engines.precision.typed_model import typed_model
 from pipeline.comparing.report import COLUMNS, in_pictures
 from pipeline.comparing.row import Task
 from pipeline.comparing.rows import measure_rows
+from pipeline.samples import find_sample
 from samples.label_clip import write_dataset
 from tests.cli.onpace_command import ROOT, onpace
 from tests.helpers.conv_onnx import conv_detector
@@ -73,15 +76,24 @@ def test_a_row_whose_process_is_killed_is_told_and_the_others_are_measured(model
 
 
 def test_a_model_that_cannot_be_typed_fails_its_rows_only(model, tmp_path):
-    options = ["--runtimes", "cpu", "--precisions", "fp16", *QUICK, "--json"]
-    cache = {"ONPACE_CACHE": str(tmp_path / "cache")}
-    onpace("compare", model, *options, **cache)
-    (half,) = (tmp_path / "cache" / "models").glob("*.onnx")
-    done = onpace("compare", half, *options, **cache)
+    half = typed_model(model, read_model_spec(model), "fp16", None, tmp_path / "half.onnx").path
+    done = onpace("compare", half, "--runtimes", "cpu", "--precisions", "fp32,fp16", *QUICK, "--json")
     assert done.returncode == 1
+    rows = json.loads(done.stdout)["rows"]
+    assert [(row["precision"], row["status"]) for row in rows] == [("fp32", "failed"), ("fp16", "failed")]
+    assert all("is fp16 already" in row["why"] for row in rows)
+
+
+def test_a_model_that_is_typed_already_is_run_as_it_is_and_called_what_it_is(tmp_path):
+    pytest.importorskip("pycocotools")
+    write_dataset(tmp_path / "street", every=120)
+    model = find_sample("street.onnx")
+    half = typed_model(model, read_model_spec(model), "fp16", None, tmp_path / "half.onnx").path
+    done = onpace("compare", half, "--runtimes", "cpu", "--dataset", tmp_path / "street", *QUICK, "--json")
     (row,) = json.loads(done.stdout)["rows"]
-    assert row["status"] == "failed"
-    assert "is fp16 already" in row["why"]
+    assert (row["precision"], row["status"], row["why"]) == ("fp16", "ok", "")
+    assert (row["build_seconds"], row["file_bytes"]) == (0.0, half.stat().st_size)
+    assert (row["ap"] > 0.5, row["ap_loss"]) == (True, 0.0)
 
 
 def test_what_is_lost_is_told_without_a_row_of_what_it_is_lost_against(tmp_path):

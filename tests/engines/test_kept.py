@@ -9,10 +9,13 @@ import numpy as np
 import onnx
 import pytest
 
+from engines.cpu_runtime import CpuRuntime
 from engines.errors import ModelError
 from engines.inspect_model import read_model_spec
 from engines.precision.kept import kept_model, model_digest
+from engines.precision.prepare import file_precision
 from engines.precision.typed_model import Calibration
+from engines.runtime import RuntimeOptions
 from tests.helpers.conv_onnx import SIZE, conv_detector
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -51,6 +54,18 @@ def test_a_model_is_made_once_and_again_when_an_ingredient_changes(model, tmp_pa
     assert len({first, *others}) == 1 + len(others)
     assert kept("fp32") == model
     assert json.loads(first.with_suffix(".json").read_text())["seconds"] > 0
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8", "fp8"])
+def test_a_file_that_was_typed_is_known_by_what_it_is_and_no_fp32(model, precision):
+    spec = read_model_spec(model)
+    assert file_precision(model) == "fp32"
+    typed = kept_model(model, spec, precision, calibration())
+    assert file_precision(typed) == precision
+    with pytest.raises(ModelError, match=r"already.*\. Give the fp32 model it was made from"):
+        kept_model(typed, spec, "fp32", None)
+    with pytest.raises(ModelError, match=r"already.*\. Give the fp32 model it was made from"):
+        CpuRuntime(typed, spec, RuntimeOptions(precision="fp32"))
 
 
 def test_weights_beside_the_model_are_an_ingredient(model, tmp_path):

@@ -66,31 +66,37 @@ class PlanBuilder:
         return cls(library, gpu, model, spec, options, EngineStore(options.plans.store), key)
 
     def find(self) -> StoredPlan | None:
-        """Return the plan where there is one.
+        """Return the plan where there is one whose bytes are those that were built.
 
-        Of an int8 or fp8 plan the calibration need not be given again: the one built last is taken, whatever made it.
+        Of an int8 or fp8 plan the calibration need not be given again: the whole one built last is taken, whatever made
+        it. Raises PlanError where all of those are damaged.
         """
-        found = self.store.find(self.key, self.library.version)
-        if found is None and self.options.precision in CALIBRATED and self.options.calibration is None:
-            left_open = {"calibration": None, "made_with": None}
-            wanted = {**self.key.describe(), **left_open}
-            for plan in sorted(self.store.plans(), key=lambda plan: plan.built_at, reverse=True):
-                same = {**plan.ingredients, **left_open} == _as_stored(wanted)
-                if same and plan.runs_in(self.library.version):
-                    return plan
-        return found
+        found = self.store.usable(self.key, self.library.version)
+        if found is not None or self.options.precision not in CALIBRATED or self.options.calibration is not None:
+            return found
+        calibrated = self._of_any_calibration()
+        for plan in calibrated:
+            if plan.whole:
+                return plan
+        if calibrated:
+            prune = f"onpace engines prune --broken{store_option(self.store.folder)}"
+            raise PlanError(
+                f"model {self.spec.name}: none of its {self.options.precision} plans is whole ({len(calibrated)} were "
+                f"altered or cut short). Remove them ({prune}) and build again: {self.command(self.key.shapes)}"
+            )
+        return None
 
-    def find_whole(self) -> StoredPlan | None:
-        """Return the plan where there is one whose bytes are those that were built."""
-        try:
-            found = self.find()
-        except PlanError:
-            return None
-        return found if found is not None and found.whole else None
+    def _of_any_calibration(self) -> list[StoredPlan]:
+        """Return the plans that differ from this one in their calibration at most, the one built last first."""
+        left_open = {"calibration": None, "made_with": None}
+        wanted = _as_stored({**self.key.describe(), **left_open})
+        same = [plan for plan in self.store.plans() if {**plan.ingredients, **left_open} == wanted]
+        runnable = [plan for plan in same if plan.runs_in(self.library.version)]
+        return sorted(runnable, key=lambda plan: plan.built_at, reverse=True)
 
     def find_or_build(self, *, rebuild: bool = False) -> StoredPlan:
         """Return the plan, built now where there is none, or none that is whole."""
-        found = None if rebuild else self.find_whole()
+        found = None if rebuild else self.find()
         if found is not None:
             self._builds.found(self.library.flavour, self.options.precision)
             return found
@@ -117,7 +123,7 @@ class PlanBuilder:
         """Return the plan. Raises PlanMissingError where there is none and none may be built now."""
         if self.options.plans.may_build:
             return self.find_or_build()
-        found = self.find_whole()
+        found = self.find()
         if found is not None:
             self._builds.found(self.library.flavour, self.options.precision)
         else:

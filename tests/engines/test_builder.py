@@ -237,6 +237,24 @@ def test_an_eight_bit_plan_is_found_without_pictures_by_other_versions_too(tmp_p
     assert PlanBuilder.open(model, spec, given, to_run=False).find() is None
 
 
+def test_without_pictures_the_whole_plan_built_last_is_taken_and_damage_is_told(tmp_path, rtx):
+    model = conv_detector(tmp_path / "m.onnx")
+    spec, plans = read_model_spec(model), PlanOptions(store=tmp_path / "plans")
+    without = RuntimeOptions(precision="int8", plans=plans)
+    built = []
+    for name in ("older", "newer"):
+        frames = Calibration([np.random.default_rng(0).random((1, 3, 64, 64), np.float32)], name)
+        built.append(PlanBuilder.open(model, spec, replace(without, calibration=frames), to_run=False).find_or_build())
+    for expected in reversed(built):
+        assert PlanBuilder.open(model, spec, without, to_run=False).find_or_build() == expected
+        expected.path.write_bytes(expected.path.read_bytes() + b"x")
+    damaged = rf"none of its int8 plans is whole \(2 were .*prune --broken --store {tmp_path}/plans\).* --calibration"
+    for may_build in (True, False):
+        options = replace(without, plans=replace(plans, may_build=may_build))
+        with pytest.raises(PlanError, match=damaged):
+            PlanBuilder.open(model, spec, options, to_run=False).require()
+
+
 def test_precision_that_the_library_lacks_is_refused_with_what_it_has(rtx):
     weak = SimpleNamespace(NetworkDefinitionCreationFlag=SimpleNamespace(EXPLICIT_BATCH=0), DataType=rtx.trt.DataType)
     old = replace(rtx, trt=weak, flavour="tensorrt", version="8.6.0")  # which has the word FP8, and nothing behind it

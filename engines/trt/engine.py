@@ -73,16 +73,16 @@ class TrtEngine:
         with self._library.listening():
             if hasattr(trt, "ExecutionContextAllocationStrategy"):
                 context = self.engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-                if context is not None:
-                    context.set_device_memory(scratch, nbytes)
-            else:
+            else:  # 8.6
                 context = self.engine.create_execution_context_without_device_memory()
-                if context is not None:
-                    context.device_memory = scratch
             if context is None:
                 words = self._library.complaint()
                 kind = DeviceMemoryError if looks_like_no_memory(words) else RunError
                 raise kind(f"{self._library.flavour} gives no execution context: {words}.")
+            if hasattr(context, "set_device_memory"):
+                context.set_device_memory(scratch, nbytes)
+            else:  # 8.6 and 10.0
+                context.device_memory = scratch
         return context
 
     def output_shape(self, context: Any, name: str) -> tuple[int, ...]:

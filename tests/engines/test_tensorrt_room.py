@@ -15,6 +15,7 @@ from engines.inspect_model import read_model_spec
 from engines.runtime import RuntimeOptions
 from engines.shape_profile import ShapeProfile
 from engines.tensorrt_runtime import TensorRtRuntime, TensorRtSlot
+from engines.trt.engine import TrtEngine
 from engines.trt.library import TrtLibrary
 from tests.engines.test_device_room import GPU, SlotWithoutRoom
 from tests.helpers.tiny_onnx import do_nothing_detector
@@ -99,3 +100,42 @@ def test_a_first_run_that_finds_no_memory_is_told_from_others(words, kind):
     with pytest.raises(RunError, match="model m failed in tensorrt") as caught:
         slot._execute(SimpleNamespace(execute_async_v3=lambda handle: False))
     assert type(caught.value) is kind
+
+
+class Context:
+    """What the library gives to run a plan; in 10.0, as in 8.6, its memory can only be assigned."""
+
+    device_memory = 0
+
+
+class LaterContext(Context):
+    def set_device_memory(self, pointer: int, nbytes: int) -> None:
+        self.device_memory, self.nbytes = pointer, nbytes
+
+
+def loaded_plan(version: str, context: Context | None) -> TrtEngine:
+    """A plan in a TensorRT whose calls are those of ``version``; None: it gives no context."""
+    kinds = SimpleNamespace(USER_MANAGED="user managed")
+    if version.startswith("8."):
+        trt = SimpleNamespace()
+        made = SimpleNamespace(create_execution_context_without_device_memory=lambda: context)
+    else:
+        trt = SimpleNamespace(ExecutionContextAllocationStrategy=kinds)
+        made = SimpleNamespace(create_execution_context={"user managed": context}.__getitem__)
+    engine = object.__new__(TrtEngine)
+    engine._library = TrtLibrary(trt, "tensorrt", version, None, deque(), deque())
+    engine.engine = made
+    return engine
+
+
+@pytest.mark.parametrize(("version", "kind"), [("8.6.0", Context), ("10.0.1", Context), ("10.13.0", LaterContext)])
+def test_a_context_works_in_the_memory_it_is_given_in_every_version(version, kind):
+    context = loaded_plan(version, kind()).new_context(4096, 1 << 20)
+    assert context.device_memory == 4096
+    assert getattr(context, "nbytes", 1 << 20) == 1 << 20
+
+
+@pytest.mark.parametrize("version", ["8.6.0", "10.0.1"])
+def test_a_library_that_gives_no_context_is_an_error_in_words(version):
+    with pytest.raises(RunError, match="tensorrt gives no execution context: it does not say why"):
+        loaded_plan(version, None).new_context(4096, 1 << 20)

@@ -189,9 +189,7 @@ def _build_failed(
     if passed_over:  # every kernel of a layer: the error does not say that it was for want of memory
         words = f"{words} | {library.too_large[-1]}"
     if passed_over or looks_like_no_memory(words):
-        remedy = smaller_batch(spec, shapes, memory_told(words))
-        if options.workspace_bytes is not None:
-            remedy += f" Or allow a kernel more than {options.workspace_bytes / 2**20:g} MiB: --workspace."
+        remedy = larger_workspace(options, words) or smaller_batch(spec, shapes, memory_told(words))
         return DeviceMemoryError(
             f"model {spec.name}: memory ran out while building for batches {shapes}: {words.rstrip('.')}. {remedy}"
         )
@@ -205,6 +203,20 @@ def memory_told(words: str) -> tuple[int, int] | None:
     """Return the bytes that were asked for and those that there were, where the library says both."""
     found = _ASKED_AND_THERE.search(words)
     return None if found is None else (int(found[1]) << 20, int(found[2]) << 20)
+
+
+def larger_workspace(options: BuildOptions, words: str) -> str:
+    """Say that the limit on kernels is too low, where by the library's ``words`` that is why; else an empty string."""
+    limit, told = options.workspace_bytes, memory_told(words)
+    if limit is None:
+        return ""
+    too_little = told[0] > limit if told else "workspace" in words.lower() or _NO_KERNEL.search(words) is not None
+    if not too_little:
+        return ""
+    return (
+        f"--workspace {limit / 2**20:g} MiB (engine.workspace_mib in a configuration) is too little: raise it, or "
+        "leave it out."
+    )
 
 
 def smaller_batch(spec: ModelSpec, shapes: ShapeProfile, told: tuple[int, int] | None = None) -> str:

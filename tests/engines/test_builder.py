@@ -24,7 +24,14 @@ from engines.plan_building import PlanBuilder
 from engines.precision.typed_model import Calibration, typed_model
 from engines.runtime import PlanOptions, RuntimeOptions
 from engines.shape_profile import ShapeProfile
-from engines.trt.builder import allow_precisions, build_plan, looks_like_no_memory, memory_told, smaller_batch
+from engines.trt.builder import (
+    allow_precisions,
+    build_plan,
+    larger_workspace,
+    looks_like_no_memory,
+    memory_told,
+    smaller_batch,
+)
 from engines.trt.engine import TrtEngine
 from engines.trt.library import load_library
 from engines.trt.options import BuildOptions
@@ -155,21 +162,35 @@ def test_plan_that_is_none_is_one_error_with_a_way_on(tmp_path, rtx, damage):
         TrtEngine(rtx, damage(plan), "abc")
 
 
-def test_build_that_finds_no_memory_says_which_batch_and_option_to_try(tmp_path, rtx):
+@pytest.mark.parametrize("shapes", [ShapeProfile(1, 8, 8), ShapeProfile(1, 1, 1)])
+def test_build_that_its_own_limit_leaves_no_memory_blames_the_limit_alone(tmp_path, rtx, shapes):
     model = working_detector(tmp_path / "m.onnx", (96, 96), layers=2)
-    with pytest.raises(DeviceMemoryError, match=r"batches 1:8:8: .*workspace.* 4 may fit: --batch 4\..*--workspace\."):
-        build_plan(rtx, model, read_model_spec(model), ShapeProfile(1, 8, 8), BuildOptions(workspace_bytes=1))
+    too_little = rf"batches {shapes}: .*limit.*\. --workspace 0\.5 MiB .* is too little: raise it, or leave it out\.$"
+    with pytest.raises(DeviceMemoryError, match=too_little) as error:
+        build_plan(rtx, model, read_model_spec(model), shapes, BuildOptions(workspace_bytes=1 << 19))
+    assert "batch 1 would fit" not in str(error.value)
 
 
-def test_build_of_a_fixed_batch_that_finds_no_memory_asks_for_another_file(tmp_path, rtx):
-    model = working_detector(tmp_path / "m.onnx", (96, 96), layers=2)
-    proto = onnx.load(str(model))
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 8
-    onnx.save(proto, str(model))
-    with pytest.raises(DeviceMemoryError, match="The file fixes its batch at 8: export it with a smaller one") as error:
-        build_plan(rtx, model, read_model_spec(model), ShapeProfile(8, 8, 8), BuildOptions(workspace_bytes=1))
-    assert "--batch" not in str(error.value)
+@pytest.mark.parametrize(
+    ("words", "blamed"),
+    [
+        ("no tactics to implement the operation within workspace limit", True),
+        ("Could not find any implementation for node a | insufficient memory on requested size of 9396224", True),
+        ("Tactic Device request: 3280MB Available: 64MB. Device memory is insufficient to use tactic.", True),
+        ("Tactic Device request: 60MB Available: 15MB. Device memory is insufficient to use tactic.", False),
+        ("Cuda Runtime (out of memory)", False),
+    ],
+)
+def test_the_limit_is_blamed_only_where_it_is_the_limit_that_was_too_low(words, blamed):
+    assert larger_workspace(BuildOptions(workspace_bytes=64 << 20), words).startswith("--workspace 64 MiB") == blamed
+    assert larger_workspace(BuildOptions(), words) == ""
+
+
+def test_a_smaller_batch_than_the_file_fixes_takes_another_file(tmp_path):
+    spec = replace(read_model_spec(colour_detector(tmp_path / "m.onnx", (96, 96))), max_batch=8)
+    remedy = smaller_batch(spec, ShapeProfile(8, 8, 8))
+    assert remedy.startswith("The file fixes its batch at 8: export it with a smaller one")
+    assert "--batch" not in remedy
 
 
 def test_batch_is_named_by_what_the_library_says_of_memory(tmp_path):

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from engines.buffers import DeviceTensor
 from engines.errors import RunError
+from engines.inspect_model import read_model_spec
+from engines.runtime import RuntimeOptions, open_runtime
+from pipeline.accuracy.picture import read_picture
 from pipeline.detections import ScoreLimits
 from pipeline.frame import Size
 from pipeline.letterbox import Letterbox
@@ -17,20 +20,24 @@ from pipeline.postprocess.head import HEADS, open_head
 from pipeline.postprocess.head_record import FAMILIES, HEAD, TALLY, cells_of, describe_head
 from pipeline.postprocess.postprocess import Postprocess
 from pipeline.preprocess.device import PICTURE
+from pipeline.preprocess.host import HostPreprocess
 from tests.helpers.family_onnx import LAYOUTS
 from tests.helpers.host_kernels import host_kernels
+from tests.helpers.test_data import test_data
 from tests.helpers.tiny_onnx import PlantedBox
 from tests.postprocess.test_heads import SIZE, boxes_inside, spec_of, typed_outputs
 
 each_layout = pytest.mark.parametrize("layout", list(LAYOUTS))
 GEOMETRY = Letterbox.fit(Size(1279, 719), Size(*SIZE))
+PICTURES = 9
 
 
 def tensor(array) -> DeviceTensor:
     return DeviceTensor(array.ctypes.data, array.shape, array.dtype, 0)
 
 
-def read_by_kernels(spec, outputs, count, *, score, iou=0.5, most=50, least=None, candidates=1000, wanted=None):
+def read_by_kernels(spec, outputs, geometries, *, score, iou=0.5, most=50, least=None, candidates=1000, wanted=None):
+    count = len(geometries)
     cells = cells_of(spec)
     mask = None if wanted is None else np.isin(np.arange(max(wanted) + 1), wanted).astype(np.uint8)
     head = describe_head(
@@ -42,8 +49,8 @@ def read_by_kernels(spec, outputs, count, *, score, iou=0.5, most=50, least=None
     head["iou_threshold"], head["max_candidates"], head["max_detections"] = iou, candidates, most
     rows = int(head["candidates"][0])
     pictures = np.zeros(count, PICTURE)
-    pictures["place"] = (GEOMETRY.left, GEOMETRY.top, *GEOMETRY.inner)
-    pictures["way_back"] = (GEOMETRY.scale_x, GEOMETRY.scale_y, *GEOMETRY.source)
+    pictures["place"] = [(one.left, one.top, *one.inner) for one in geometries]
+    pictures["way_back"] = [(one.scale_x, one.scale_y, *one.source) for one in geometries]
     pictures["scores"] = compared_scores(ScoreLimits(score, score if least is None else least), bool(head["logits"][0]))
     tallies, keys = np.zeros(count, TALLY), np.zeros((count, rows), np.uint64)
     class_ids = np.full((count, rows), -7, np.int32)
@@ -53,16 +60,17 @@ def read_by_kernels(spec, outputs, count, *, score, iou=0.5, most=50, least=None
     return read_results(results)
 
 
-def read_by_host(spec, outputs, row, *, score, iou=0.5, most=50, least=None, candidates=1000, wanted=None):
+def read_by_host(spec, outputs, row, geometry, *, score, iou=0.5, most=50, least=None, candidates=1000, wanted=None):
     limits = {"score_threshold": score, "iou_threshold": iou, "max_detections": most, "least_score": least}
     step = Postprocess(spec, open_head(spec), classes=wanted, max_candidates=candidates, **limits)
-    return step(outputs, row, GEOMETRY)
+    return step(outputs, row, geometry)
 
 
-def agree(spec, outputs, count, **limits):
-    found = read_by_kernels(spec, outputs, count, **limits)
-    for row in range(count):
-        expected = read_by_host(spec, outputs, row, **limits)
+def agree(spec, outputs, count, geometries=None, **limits):
+    geometries = geometries or [GEOMETRY] * count
+    found = read_by_kernels(spec, outputs, geometries, **limits)
+    for row, geometry in enumerate(geometries):
+        expected = read_by_host(spec, outputs, row, geometry, **limits)
         assert not isinstance(found[row], RunError)
         assert found[row].class_ids.tolist() == expected.class_ids.tolist()
         np.testing.assert_allclose(found[row].scores, expected.scores, atol=1e-6)
@@ -77,6 +85,33 @@ def batch_of(layout, *pictures, dtype="float32", classes=80):
         for row, outputs in enumerate(each):
             outputs["output"][:, 0] = row
     return {name: np.ascontiguousarray(np.concatenate([outputs[name] for outputs in each])) for name in each[0]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "yolox_nano_416",
+        "yolox_nano_416_fp16_dynbatch",
+        "yolox_nano_416_nms_dynbatch",
+        "deimv2_atto_320_coco",
+        "yolov8n_640_dequant_AGPL",
+    ],
+)
+def test_real_models_find_on_real_pictures_what_they_find_on_the_host(name):
+    """In batches of pictures of different sizes, where the model takes batches."""
+    model = test_data() / "models" / f"{name}.onnx"
+    paths = sorted((test_data() / "images" / "coco_val2017_128" / "images").glob("*.jpg"))[:PICTURES]
+    spec, boxes = read_model_spec(model), 0
+    with open_runtime("cpu", model, spec, RuntimeOptions(threads=2, max_batch=3)) as runtime:
+        slot = runtime.slots[0]
+        preprocess = HostPreprocess(spec, slot.input)
+        for first in range(0, PICTURES, runtime.max_batch):
+            batch = paths[first : first + runtime.max_batch]
+            geometries = [preprocess(read_picture(path), row) for row, path in enumerate(batch)]
+            outputs = {key: np.ascontiguousarray(array) for key, array in slot.run(len(batch)).items()}
+            boxes += sum(map(len, agree(spec, outputs, len(batch), geometries, score=0.25)))
+            agree(spec, outputs, len(batch), geometries, score=0.5, least=0.02, iou=0.65, most=100)
+    assert boxes > 3 * PICTURES
 
 
 def test_every_family_that_the_host_reads_is_described():
@@ -116,7 +151,7 @@ def test_not_a_number_is_an_error_of_that_picture(layout, dtype, bad):
     for array in outputs.values():
         if array.dtype == dtype:
             array[0] = np.where(array[0] != 0, bad, array[0])
-    found = read_by_kernels(spec_of(layout, outputs), outputs, 2, score=0.25)
+    found = read_by_kernels(spec_of(layout, outputs), outputs, [GEOMETRY] * 2, score=0.25)
     assert isinstance(found[0], RunError)
     if layout != "end_to_end_list":  # one list for all pictures
         assert len(found[1]) == 1

@@ -88,12 +88,13 @@ def test_ten_bits_become_eight_as_on_the_host(size):
     agrees(spec_of(100, 80), [frame], surfaces=surfaces, layout="p010")
 
 
-@pytest.mark.parametrize("name", ["park_hevc_10bit.mkv", "restaurant_720p.mp4", "person_mjpeg.avi"])
-def test_agrees_on_real_frames(name):
+@pytest.mark.parametrize("target", [(640, 640), (1931, 1277), (1083, 1925)], ids=str)
+@pytest.mark.parametrize("name", ["park_hevc_10bit.mkv", "restaurant_720p.mp4", "person_mjpeg.avi", "rotation_90.mp4"])
+def test_agrees_on_real_frames_shrunk_or_enlarged(name, target):
     pictures = play(test_data() / "videos" / name, most_packets=12).pictures[:2]
     frames = [Frame("s", 1, 0, p.planes, p.colour, p.rotation, 0.0, 0.0, 0.0, 0.0, "file", 0.0) for p in pictures]
-    agrees(spec_of(640, 640), frames)
-    agrees(spec_of(640, 640), frames, "float16")
+    agrees(spec_of(*target), frames)
+    agrees(spec_of(*target), frames, "float16")
 
 
 def test_pictures_lie_as_the_kernel_reads_them():

@@ -14,8 +14,8 @@ from engines.cache_folder import cache_folder
 from engines.device import Gpu, cuda_errors
 from engines.errors import RunError, RuntimeMissingError
 
-ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_100", "sm_110", "sm_120")
-"""Turing to Blackwell; sm_87 is Jetson Orin, sm_110 Jetson Thor. Each compiles from the same source."""
+ARCHITECTURES = tuple(f"sm_{number}" for number in (75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121))
+"""All of CUDA 13.0, Turing to Blackwell; sm_87 is Jetson Orin, sm_110 Thor. Each compiles from the same source."""
 
 SOURCES = ("letterbox", "heads")
 """Files of this folder, without ``.cu``."""

@@ -4,8 +4,8 @@ Commands that a test without such a mark starts find no GPU: they do the same ev
 A pipeline within the test's own process says ``runtime: cpu`` for that.
 
 Such a test is skipped where it cannot run. On a machine that is meant to have a GPU, FAIL_WITHOUT_CUDA=1 makes the
-missing GPU a failure, so that nobody takes a run of skips for a pass. A runtime whose library is not installed for
-this Python is still skipped there: TensorRT 8.6 and ONNX Runtime's CUDA build fit no Python both.
+missing GPU a failure, so that nobody takes a run of skips for a pass; so is a GPU that no runtime can use. Where one
+can, the other is still skipped: TensorRT 8.6 and ONNX Runtime's CUDA build fit no Python both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pytest
 
 from engines.device import find_gpus, open_gpu
 from engines.errors import RuntimeMissingError
-from engines.runtime import runtime_class
+from engines.runtime import RUNTIMES, runtime_class
 from pipeline.decode.nvdec import Nvdec, open_nvdec
 
 
@@ -61,8 +61,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("runtime"):
         name = mark.args[0]
         reason = _runtime_problem(name)
-        if reason is not None:
-            _give_up(f"runtime {name}: {reason}", fail=name != "cpu" and _no_gpu() is not None)
+        if reason is None:
+            continue
+        if name != "cpu" and (reasons := _no_gpu_runtime()) is not None:
+            _give_up(f"no runtime can use a GPU: {reasons}", fail=True)
+        _give_up(f"runtime {name}: {reason}", fail=False)
     if item.get_closest_marker("cuda") and _no_gpu() is not None:
         _give_up(f"no GPU: {_no_gpu()}", fail=True)
 
@@ -84,6 +87,14 @@ def _no_gpu() -> str | None:
         return None if find_gpus() else "there is none here"
     except RuntimeMissingError as error:
         return str(error)
+
+
+def _no_gpu_runtime() -> str | None:
+    """Return why none of the runtimes that use a GPU works here; None where one does."""
+    problems = {name: _runtime_problem(name) for name in RUNTIMES if name != "cpu"}
+    if None in problems.values():
+        return None
+    return " ".join(f"{name}: {problem}" for name, problem in problems.items())
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """The GPU: choosing one, its CUDA streams and events, and CUDA's error codes in words.
 
 Streams are passed, never implied: nothing here runs on the default stream. Waiting sleeps on an event with blocking
-sync, so that decoding keeps its cores, and waits for one stream, never for the whole device.
+sync, so that decoding keeps its cores, and waits for one stream, never for the whole device. (Freeing device memory
+does wait for all of it: that happens when something ends or outgrows its place, not from batch to batch.)
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import av
 
 from pipeline.decode.nal_units import put_start_codes, sequence_header
+from pipeline.decode.size_headers import SIZE_HEADERS
 from pipeline.frame import StreamInfo
 
 _HEADER_BYTES = 1024  # parameter sets come first
@@ -62,9 +63,14 @@ def described_parameters(info: StreamInfo, codec: str) -> bytes:
 
 
 def header_of(coded: Any, codec: str) -> bytes:
-    """Return the sequence header of a packet with start codes; nothing where there is none. As ``sequence_header``."""
+    """Return what of a keyframe is another where pictures of another size begin; nothing where it has none.
+
+    It is the sequence header of H.264 and HEVC, with start codes, and one of ``SIZE_HEADERS`` for the rest.
+    """
     data = coded.data if isinstance(coded, Coded) else coded
-    return sequence_header(memoryview(data)[:_HEADER_BYTES].tobytes(), codec)
+    first = memoryview(data)[:_HEADER_BYTES].tobytes()
+    size_header = SIZE_HEADERS.get(codec)
+    return sequence_header(first, codec) if size_header is None else size_header(first)
 
 
 def _coded(data: bytearray) -> Coded:

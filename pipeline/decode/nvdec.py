@@ -127,7 +127,7 @@ class _Session:
     def __init__(self, library: Any, gpu: Gpu, context: int, kind: Kind) -> None:
         self.kind = kind
         self.header = b""
-        """The sequence header of what it decodes; empty before, and in codecs that have none."""
+        """What ``header_of`` found of what it decodes; empty before."""
         self.library = library
         self.cuda_stream = gpu.new_stream(f"decode-{kind.codec.lower()}")
         latency = library.DisplayDecodeLatencyType
@@ -138,8 +138,8 @@ class _Session:
                 cudacontext=context,
                 cudastream=self.cuda_stream.handle,
                 usedevicememory=True,
-                maxwidth=_up_to_64(kind.size.width),  # codecs round sizes up to whole blocks
-                maxheight=_up_to_64(kind.size.height),
+                maxwidth=kind.room.width,
+                maxheight=kind.room.height,
                 latency=latency.LOW if kind.at_once else latency.NATIVE,
             )
         except BaseException:
@@ -266,7 +266,7 @@ class NvdecDecoder:
                 self._session = None
                 if attempt == 2 or not packet.payload.is_keyframe:
                     raise refusal from error
-                session = self._begin_anew(replace(self._kind, size=_LARGER), b"")
+                session = self._begin_anew(replace(self._kind, size=_LARGER), session.header)
         raise AssertionError  # the loop returns or raises
 
     def _pictures(self, session: _Session, found: Any) -> list[Picture]:
@@ -354,10 +354,6 @@ class NvdecDecoder:
         layout, high = str(context.pix_fmt), context.height >= HD_HEIGHT
         colour = colour_of(layout, int(meant.colorspace), int(meant.color_range), high)
         return colour, 0 if frame is None else clockwise_rotation(frame)
-
-
-def _up_to_64(length: int) -> int:
-    return -(-length // 64) * 64
 
 
 def _refusal(session: _Session, error: Exception) -> NvdecRefusedError:

@@ -22,6 +22,7 @@ _CODECS = {  # FFmpeg's name -> PyNvVideoCodec's, and the filter that makes what
     "vp8": ("VP8", None),
     "mpeg2video": ("MPEG2", None),
 }
+_LONGEST_SIDES = {"MPEG2": 4080}  # by NVIDIA's table; the other codecs have 4096 or more
 
 
 class NvdecRefusedError(Exception):
@@ -45,6 +46,13 @@ class Kind:
     """It keeps to the size that it began with, and scales pictures of another to it."""
     at_once: bool
     """Every picture comes out with its packet: for live streams without reordering."""
+
+    @property
+    def room(self) -> Size:
+        """The largest pictures that its decoder is made for: codecs round sizes up to whole blocks."""
+        width, height = (-(-side // 64) * 64 for side in self.size)
+        most = _LONGEST_SIDES.get(self.codec, max(width, height))
+        return Size(min(width, most), min(height, most))
 
 
 def kind_of(info: StreamInfo) -> tuple[Kind, str | None]:

@@ -21,6 +21,7 @@ from pipeline.source.source import SourceOptions, open_source
 from tests.decode.test_described_parameters import CLIPS as DESCRIBED
 from tests.decode.test_described_parameters import Described
 from tests.decode.test_described_parameters import write as write_described
+from tests.decode.test_size_headers import ENCODERS, LARGE, SMALL, joined
 from tests.helpers.test_data import test_data
 
 CAPS = {"num_decoder_engines": 7, "width_max": 4096, "height_max": 4096, "width_min": 48, "height_min": 16}
@@ -187,3 +188,13 @@ def test_a_decoder_used_again_gives_pictures_of_their_own_size(nvdec, tmp_path):
     for clip in (_clip(tmp_path, (848, 480)), _clip(tmp_path, (864, 480)), *[_clip(tmp_path, small, large, small)] * 2):
         found, expected = pictures(clip, gpu_first), pictures(clip)
         assert [(one[1], one[3][0].shape) for one in found] == [(one[1], one[3][0].shape) for one in expected]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("codec", ENCODERS)
+def test_pictures_are_of_their_own_size_after_a_change(nvdec, codec, tmp_path):
+    path = tmp_path / f"clip.{ENCODERS[codec][2]}"
+    path.write_bytes(joined(codec, LARGE, SMALL, LARGE))
+    found, expected = pictures(path, GpuFirst(nvdec, logging.getLogger("test"))), pictures(path)
+    assert [one[3][0].shape for one in found] == [one[3][0].shape for one in expected]
+    assert len({one[3][0].shape for one in found}) == 2

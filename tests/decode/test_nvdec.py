@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from itertools import groupby
 from pathlib import Path
 
 import av
@@ -196,5 +197,9 @@ def test_pictures_are_of_their_own_size_after_a_change(nvdec, codec, tmp_path):
     path = tmp_path / f"clip.{ENCODERS[codec][2]}"
     path.write_bytes(joined(codec, LARGE, SMALL, LARGE))
     found, expected = pictures(path, GpuFirst(nvdec, logging.getLogger("test"))), pictures(path)
-    assert [one[3][0].shape for one in found] == [one[3][0].shape for one in expected]
-    assert len({one[3][0].shape for one in found}) == 2
+    assert len(found) >= len(expected)  # FFmpeg loses the last picture of MPEG-2 before a change
+    sizes, expected_sizes = (
+        [size for size, _ in groupby(one[3][0].shape for one in each)] for each in (found, expected)
+    )
+    assert sizes == expected_sizes
+    assert [size[::-1] for size in sizes] == [LARGE, SMALL, LARGE]

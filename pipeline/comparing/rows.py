@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from engines.child import python_module
+from engines.cpu_session import require_precision
+from engines.errors import RuntimeMissingError
 from engines.precision.typed_model import CALIBRATED, no_pictures
 from engines.runtime import runtime_class
+from engines.trt.library import find_library
 from pipeline.comparing.row import Figures, Row, Task
 
 Say = Callable[[str], None]
@@ -55,7 +58,16 @@ def _missing(task: Task) -> str | None:
     """Return what a row lacks that no process of its own needs to find out."""
     if task.precision is None or task.precision not in CALIBRATED or task.calibration:
         return None
-    return runtime_class(task.runtime).why_not() or no_pictures(task.precision)
+    if (why_not := runtime_class(task.runtime).why_not()) is not None:
+        return str(why_not)
+    try:
+        if task.runtime == "tensorrt":
+            find_library().require(task.precision)
+        else:
+            require_precision(task.runtime, task.precision)
+    except RuntimeMissingError as error:
+        return str(error)
+    return no_pictures(task.precision)
 
 
 def _opened(row: Row, task: Task) -> tuple[_Process, dict[str, Any] | None]:

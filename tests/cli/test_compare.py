@@ -62,6 +62,13 @@ def test_what_is_missing_is_a_row_that_says_why(model, tmp_path):
     assert "cpu int8: missing. int8 takes its ranges from pictures" in " ".join(done.stdout.split())
 
 
+def test_pictures_are_not_asked_for_where_they_would_not_help(model):
+    done = onpace("compare", model, "--runtimes", "cpu", "--precisions", "fp8", *QUICK, "--json")
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["status"] == "missing"
+    assert row["why"].startswith("runtime 'cpu' runs no fp8. Allowed there: fp32, fp16, int8")
+
+
 def test_a_row_whose_process_is_killed_is_told_and_the_others_are_measured(model):
     def kill_the_first(said):
         if said.startswith("round 2"):

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from engines.errors import ModelError
+from engines.cpu_session import require_precision
+from engines.errors import ModelError, RuntimeMissingError
 from engines.inspect_model import read_model_spec
 from pipeline.accuracy.calibration import calibration_from
 from pipeline.cli import exit_codes
@@ -51,7 +52,7 @@ def check(
             raise
         _print_json({"ok": False, "file": str(path), "problems": [asdict(problem) for problem in error.problems]})
         return exit_codes.BAD_INPUT
-    problems = _unreadable(path, loaded.config)
+    problems = _refused(path, loaded.config)
     if problems and json:
         _print_json({"ok": False, "file": str(path), "problems": [asdict(problem) for problem in problems]})
         return exit_codes.BAD_INPUT
@@ -65,9 +66,14 @@ def check(
     return exit_codes.DONE if report["ok"] else exit_codes.FAILED
 
 
-def _unreadable(path: Path, config: Config) -> list[Problem]:
-    """Return what the files say that the configuration names: a model that is none, calibration without pictures."""
+def _refused(path: Path, config: Config) -> list[Problem]:
+    """Return what a run would refuse: a precision that the runtime lacks, no model, calibration without pictures."""
     infer = config.infer
+    try:
+        if infer.runtime in ("cpu", "cuda"):
+            require_precision(infer.runtime, infer.precision)
+    except RuntimeMissingError as error:
+        return [Problem(str(path), None, "infer.precision", infer.precision, str(error))]
     try:
         spec = read_model_spec(find_model(infer.model), infer.facts)
     except (ModelError, InputError) as error:

@@ -103,3 +103,21 @@ def test_what_a_run_would_refuse_when_it_opens_the_files_is_a_problem_too(good: 
         assert "hunter2" not in done.stderr
         (problem,) = json.loads(onpace("check", good, "--json").stdout)["problems"]
         assert problem["path"] == told
+
+
+@pytest.mark.parametrize(
+    ("runtime", "wanted"),
+    [
+        ("cpu", "precision: bf16"),
+        ("cuda", "precision: bf16"),
+        ("cpu", "precision: fp8, calibration: [sample:street.mp4]"),
+    ],
+)
+def test_a_precision_that_the_named_runtime_lacks_is_a_problem(good: Path, runtime: str, wanted: str) -> None:
+    text = good.read_text()
+    good.write_text(text.replace("model.onnx}", f"model.onnx, runtime: {runtime}, {wanted}}}"))
+    done = onpace("check", good)
+    assert done.returncode == 2
+    assert f"infer.precision: runtime '{runtime}' runs no " in done.stderr
+    good.write_text(text.replace("model.onnx}", f"model.onnx, {wanted}}}"))
+    assert onpace("check", good).returncode == 0, "another runtime may have it"

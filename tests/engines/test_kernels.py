@@ -4,9 +4,12 @@ import pytest
 
 from engines.errors import RunError
 from engines.kernels.compiler import ARCHITECTURES, SOURCES, cached_cubin, compile_kernels
+from tests.helpers.compilers import need_nvrtc
 
-pytest.importorskip("cuda.core", reason="cuda-core is not installed")
-pytest.importorskip("nvidia.cu13", reason="NVRTC (nvidia-cuda-nvrtc) is not installed")
+
+@pytest.fixture(autouse=True)
+def nvrtc():
+    need_nvrtc()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.compilers import c_compiler
 from tests.helpers.onpace_process import REPOSITORY, run_with_summary
 from tests.helpers.tiny_onnx import do_nothing_detector
 
@@ -20,9 +20,7 @@ LISTENER = Path(__file__).parents[1] / "helpers" / "nvtx_listener.c"
 @pytest.fixture
 def profiler(tmp_path):
     """A profiler's part, as the environment names it, and the file of what it hears."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler here, to build a profiler's part")
+    compiler = c_compiler()
     pytest.importorskip("nvidia.cu13", reason="the package nvidia-nvtx is not installed")
     library = tmp_path / "listener.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, LISTENER], check=True)

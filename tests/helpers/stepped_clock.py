@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 import subprocess
 from pathlib import Path
 
-import pytest
+from tests.helpers.compilers import c_compiler
 
 
 class SteppedClock:
     """What to start a program with, and its clock. Skips the test where there is no C compiler."""
 
     def __init__(self, folder: Path) -> None:
-        compiler = shutil.which("cc") or shutil.which("gcc")
-        if compiler is None:
-            pytest.skip("needs a C compiler, to step a program's clock")
         library = folder / "stepped_clock.so"
         source = Path(__file__).with_suffix(".c")
-        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True, timeout=60)
+        subprocess.run([c_compiler(), "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True, timeout=60)
         self._step = folder / "clock-step"
         self._step.write_bytes(struct.pack("d", 0.0))
         before = os.environ.get("LD_PRELOAD")

@@ -12,7 +12,7 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-import pytest
+from tests.helpers.compilers import cpp_compiler
 
 _HERE = Path(__file__).parent
 _KERNELS = Path(__file__).parents[3] / "engines" / "kernels"
@@ -21,9 +21,7 @@ _KERNELS = Path(__file__).parents[3] / "engines" / "kernels"
 @lru_cache
 def host_kernels(source: str) -> ctypes.CDLL:
     """Return ``source`` of engines/kernels as a library of this machine; skip the test where no compiler is."""
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("no C++ compiler here (g++ or clang++) to run the GPU's kernels on the host")
+    compiler = cpp_compiler()
     folder = Path(tempfile.mkdtemp(prefix="onpace-host-kernels-"))
     try:
         library = folder / f"{source}.so"

@@ -21,7 +21,14 @@ from pipeline.accuracy.dataset import read_dataset
 from pipeline.cli import exit_codes
 from pipeline.cli.build_progress import build_progress
 from pipeline.cli.model_facts import HELP, find_spec
-from pipeline.cli.precision_options import CALIBRATION_HELP, METHOD_HELP, PICTURES_HELP, PRECISION_HELP, precision_of
+from pipeline.cli.precision_options import (
+    CALIBRATION_HELP,
+    METHOD_HELP,
+    PICTURES_HELP,
+    PRECISION_HELP,
+    precision_of,
+    refuse_unused_pictures,
+)
 from pipeline.errors import InputError
 
 
@@ -71,6 +78,7 @@ def build(
     [bold]Example:[/bold] onpace build yolox_nano.onnx --precision fp16 --batch 1:4:8
     """
     wanted = precision_of("--precision", precision)
+    refuse_unused_pictures(wanted, calibration)
     path, spec = find_spec(model, facts or [])
     frames = calibration_from(calibration or [], spec, calibration_pictures, calibration_method)
     lost = _ap_lost(path, spec, wanted, frames, dataset, max_ap_loss)

@@ -22,7 +22,14 @@ from pipeline.accuracy.dataset import Dataset, read_dataset
 from pipeline.accuracy.evaluate import evaluate
 from pipeline.cli import exit_codes
 from pipeline.cli.model_facts import HELP, find_spec
-from pipeline.cli.precision_options import CALIBRATION_HELP, METHOD_HELP, PICTURES_HELP, PRECISION_HELP, precision_of
+from pipeline.cli.precision_options import (
+    CALIBRATION_HELP,
+    METHOD_HELP,
+    PICTURES_HELP,
+    PRECISION_HELP,
+    precision_of,
+    refuse_unused_pictures,
+)
 from pipeline.clock import monotonic
 
 
@@ -58,6 +65,7 @@ def eval_model(
     [bold]Example:[/bold] onpace eval yolox_nano.onnx coco/val2017 --set classes=coco
     """
     wanted = precision_of("--precision", precision)
+    refuse_unused_pictures(wanted, calibration)
     path, spec = find_spec(model, facts or [])
     pictures = read_dataset(dataset)
     if limit is not None:

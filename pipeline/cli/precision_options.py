@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
-from engines.precision.typed_model import PRECISIONS, Precision
+from engines.precision.typed_model import CALIBRATED, PRECISIONS, Precision
 from pipeline.errors import InputError
 
 PRECISION_HELP = "fp32, fp16, int8; TensorRT 10 and later: bf16, fp8; else as the file is."
@@ -22,6 +22,16 @@ def precision_of(option: str, text: str | None) -> Precision | None:
         if text == precision:
             return precision
     raise InputError(f"{option} {text}: allowed are {', '.join(get_args(Precision))}.")
+
+
+def refuse_unused_pictures(precision: Precision | None, calibration: Sequence[str] | None) -> None:
+    """Raise InputError for calibration pictures that ``precision`` does not look at."""
+    if calibration and precision not in CALIBRATED:
+        got = "but none is given" if precision is None else f"not {precision}"
+        raise InputError(
+            f"--calibration is for --precision {' or '.join(CALIBRATED)}, {got}. Name one of these, or leave the "
+            "pictures out."
+        )
 
 
 def precisions_of(option: str, texts: Sequence[str]) -> list[Precision]:

@@ -46,3 +46,14 @@ def test_a_limit_without_pictures_is_refused():
     done = onpace("build", "sample:street.onnx", "--precision", "fp16", "--max-ap-loss", "1")
     assert done.returncode == 2
     assert "add --dataset" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["build"], ["eval", "nowhere"]])
+@pytest.mark.parametrize(
+    ("options", "got"),
+    [([], "but none is given"), (["--precision", "fp16"], "not fp16"), (["--precision", "bf16"], "not bf16")],
+)
+def test_pictures_that_no_precision_looks_at_are_refused(command, options, got):
+    done = onpace(command[0], "sample:street.onnx", *command[1:], "--calibration", "sample:street.mp4", *options)
+    assert done.returncode == 2
+    assert f"--calibration is for --precision int8 or fp8, {got}" in done.stderr

@@ -52,6 +52,8 @@ class StoredPlan:
     built_at: float
     """Seconds since 1970."""
     build_seconds: float
+    earlier_seconds: float
+    """Time that went into what it was built from before then: into a typed model that was found made already."""
     used_at: float
     """Seconds since 1970; when it was last loaded, or built."""
 
@@ -127,7 +129,14 @@ class EngineStore:
         return found if found.runs_in(version or key.version) else None
 
     def add(
-        self, key: PlanKey, plan: bytes, *, model_name: str, build_seconds: float, version: str | None = None
+        self,
+        key: PlanKey,
+        plan: bytes,
+        *,
+        model_name: str,
+        build_seconds: float,
+        earlier_seconds: float = 0.0,
+        version: str | None = None,
     ) -> StoredPlan:
         """Write a plan: its bytes first, then the manifest that makes it count. Raises OSError (disk full).
 
@@ -145,6 +154,7 @@ class EngineStore:
             "built_by": version or key.version,
             "built_at": now,
             "build_seconds": round(build_seconds, 3),
+            "earlier_seconds": round(earlier_seconds, 3),
         }
         _write(self.folder / f"{key.digest}{_MANIFEST}", json.dumps(content, indent=2).encode())
         return _read_manifest(self.folder / f"{key.digest}{_MANIFEST}")
@@ -155,6 +165,7 @@ class EngineStore:
         model_name: str,
         build: Callable[[], bytes],
         *,
+        earlier_seconds: Callable[[], float] = lambda: 0.0,
         version: str | None = None,
         rebuild: bool = False,
         give_up: Callable[[], bool] = lambda: False,
@@ -162,7 +173,7 @@ class EngineStore:
         """Return the plan for ``key`` that runs in the library's ``version``, built by ``build`` where there is none.
 
         Of several processes (or threads) that ask at the same time one builds, and the others wait for it; ``give_up``
-        ends the wait with RunError.
+        ends the wait with RunError. ``earlier_seconds`` is asked once it is built.
         """
         found = None if rebuild else self.usable(key, version)
         if found is not None:
@@ -176,7 +187,14 @@ class EngineStore:
             plan = build()
             with self._written():
                 took = time.monotonic() - begun
-                return self.add(key, plan, model_name=model_name, build_seconds=took, version=version)
+                return self.add(
+                    key,
+                    plan,
+                    model_name=model_name,
+                    build_seconds=took,
+                    earlier_seconds=earlier_seconds(),
+                    version=version,
+                )
 
     def plans(self) -> list[StoredPlan]:
         """Return every plan, the one used last first. Damaged manifests are left out: ``broken`` has them."""
@@ -299,6 +317,7 @@ def _read_manifest(path: Path) -> StoredPlan:
             built_by=str(content["built_by"]),
             built_at=float(content["built_at"]),
             build_seconds=float(content["build_seconds"]),
+            earlier_seconds=float(content.get("earlier_seconds", 0.0)),
             used_at=plan.stat().st_mtime,
         )
     except FileNotFoundError as error:

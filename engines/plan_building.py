@@ -18,7 +18,7 @@ from engines.engine_store import EngineStore, StoredPlan, store_option
 from engines.errors import ModelError, PlanError, PlanMissingError, RunError, RuntimeMissingError
 from engines.model_spec import ModelSpec
 from engines.plan_key import ANY_LATER, PlanKey, gpu_identity
-from engines.precision.kept import kept_model, made_with, model_digest
+from engines.precision.kept import kept_model, made_seconds, made_with, model_digest
 from engines.precision.typed_model import CALIBRATED, RECIPE
 from engines.runtime import RuntimeOptions
 from engines.shape_profile import DEFAULT_MAX_BATCH, ShapeProfile
@@ -105,15 +105,22 @@ class PlanBuilder:
                 f"{self.library.flavour} {self.library.version} here can run plans, but not build them, and there is "
                 f"no plan for {self.spec.name}. Build it where the whole library is, for the same GPU."
             )
-        built = False
+        built, earlier_seconds = False, 0.0
 
         def build() -> bytes:
-            nonlocal built
+            nonlocal built, earlier_seconds
             built = True
-            return self._build()
+            plan, earlier_seconds = self._build()
+            return plan
 
         plan = self.store.find_or_build(
-            self.key, self.spec.name, build, version=self.library.version, rebuild=rebuild, give_up=self._cancelled
+            self.key,
+            self.spec.name,
+            build,
+            earlier_seconds=lambda: earlier_seconds,
+            version=self.library.version,
+            rebuild=rebuild,
+            give_up=self._cancelled,
         )
         if not built:  # another process did, while this one waited
             self._builds.found(self.library.flavour, self.options.precision)
@@ -156,7 +163,7 @@ class PlanBuilder:
     def _builds(self) -> Builds:
         return self.options.builds
 
-    def _build(self) -> bytes:
+    def _build(self) -> tuple[bytes, float]:
         with self._builds.making(self.library.flavour, self.options.precision, self._cancelled):
             return self._built()
 
@@ -164,15 +171,19 @@ class PlanBuilder:
         progress = self.options.plans.progress
         return progress is not None and progress.cancelled
 
-    def _built(self) -> bytes:
+    def _built(self) -> tuple[bytes, float]:
+        """Return the plan, and the seconds that making the typed model took where that was done before."""
         timings = f"{self.library.flavour}-{self.library.version}-{self.key.gpu}"
         options = self.options
-        typed = self.model
+        typed, earlier_seconds = self.model, 0.0
         if options.precision is not None:
             calibration, progress = options.calibration, options.plans.progress
             if calibration is not None and progress is not None:
                 calibration = replace(calibration, tensors=_Followed(calibration.tensors, progress))
-            typed = kept_model(self.model, self.spec, options.precision, calibration)
+            making = Builds()
+            typed = kept_model(self.model, self.spec, options.precision, calibration, count=(making, ""))
+            if any(one.builds for one in making.counts() if one.result == "found"):
+                earlier_seconds = made_seconds(typed) or 0.0
         task = BuildTask(
             self.library.flavour,
             None if self.gpu is None else self.gpu.index,
@@ -184,7 +195,7 @@ class PlanBuilder:
         )
         plan, measured = build_in_process(task, options.plans.progress)
         self.store.write_timing_cache(timings, measured)
-        return plan
+        return plan, earlier_seconds
 
 
 def _version(library: TrtLibrary, options: RuntimeOptions) -> str:

@@ -45,7 +45,7 @@ class TensorRtRuntime:
             raise RuntimeMissingError("runtime 'tensorrt' needs a GPU.")
         gpu = builder.gpu
         self.plan = builder.require()
-        self.file, self.build_seconds = self.plan.path, self.plan.build_seconds
+        self.file, self.build_seconds = self.plan.path, self.plan.build_seconds + self.plan.earlier_seconds
         self._about = f"{builder.library.flavour} {builder.library.version} on {gpu.name}"
 
         def too_large(most: int, needed: int | None, free: int) -> DeviceMemoryError:

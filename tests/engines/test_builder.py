@@ -21,6 +21,7 @@ from engines.errors import (
 )
 from engines.inspect_model import read_model_spec
 from engines.plan_building import PlanBuilder
+from engines.precision.kept import kept_model, made_seconds
 from engines.precision.typed_model import Calibration, typed_model
 from engines.runtime import PlanOptions, RuntimeOptions
 from engines.shape_profile import ShapeProfile
@@ -217,6 +218,19 @@ def test_what_the_library_has_is_built(tmp_path, rtx, precision):
     plan = PlanBuilder.open(model, read_model_spec(model), options, to_run=False).find_or_build()
     assert plan.ingredients["precision"] == precision
     assert plan.nbytes > 10_000
+
+
+def test_a_plan_knows_what_it_took_to_make_a_typed_model_that_was_found_made_already(tmp_path, own_cache):
+    model = conv_detector(tmp_path / "m.onnx", dynamic_batch=True)
+    spec = read_model_spec(model)
+    frames = Calibration([np.random.default_rng(0).random((1, 3, 64, 64), np.float32)], "noise")
+    options = RuntimeOptions(precision="int8", calibration=frames, plans=PlanOptions(store=tmp_path / "plans"))
+    builder = PlanBuilder.open(model, spec, options, to_run=False)
+    assert builder.find_or_build().earlier_seconds == 0.0, "making it is part of build_seconds"
+    took = made_seconds(kept_model(model, spec, "int8", frames))
+    assert took is not None and took > 0
+    assert builder.find_or_build(rebuild=True).earlier_seconds == pytest.approx(took, abs=0.001)
+    assert builder.find_or_build().earlier_seconds == pytest.approx(took, abs=0.001)
 
 
 def test_calibrating_says_which_picture_it_is_at(tmp_path, own_cache):

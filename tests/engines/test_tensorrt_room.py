@@ -57,7 +57,9 @@ class Engine:
 def open_runtime_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A function that opens a plan for batches up to 16, with a library that stands in for TensorRT."""
     spec = read_model_spec(do_nothing_detector(tmp_path / "m.onnx", (96, 96), dynamic_batch=True))
-    plan = SimpleNamespace(path=tmp_path / "m.plan", build_seconds=0.0, digest="abc", read=lambda: b"plan")
+    plan = SimpleNamespace(
+        path=tmp_path / "m.plan", build_seconds=0.0, earlier_seconds=0.0, digest="abc", read=lambda: b"plan"
+    )
 
     def open_it(library: TrtLibrary) -> TensorRtRuntime:
         builder = SimpleNamespace(

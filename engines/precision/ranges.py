@@ -131,7 +131,7 @@ class _Entropy:
         found = {}
         for name, seen in self._seen.items():
             end = seen.end * _entropy_end(seen.counts)
-            found[name] = (max(seen.least, -end), min(seen.most, end))
+            found[name] = (max(seen.least, -end), min(seen.most, end)) if seen.least <= end else (seen.least, seen.most)
         return found
 
 
@@ -167,6 +167,8 @@ def _entropy_end(counts: NDArray[Any]) -> float:
     least, best = np.inf, _BINS
     for stop in range(_LEVELS, _BINS + 1, _LEVELS // 8):
         inside = counts[:stop]
+        if not inside[:-1].any():  # all of it in one bin tells the same cut anywhere
+            continue
         cut = inside.copy()
         cut[-1] += counts[stop:].sum()
         starts = np.linspace(0, stop, _LEVELS + 1).astype(int)

@@ -189,7 +189,7 @@ def _build_failed(
     if passed_over:  # every kernel of a layer: the error does not say that it was for want of memory
         words = f"{words} | {library.too_large[-1]}"
     if passed_over or looks_like_no_memory(words):
-        remedy = larger_workspace(options, words) or smaller_batch(spec, shapes, memory_told(words))
+        remedy = remedy_for_memory(options, spec, shapes, words)
         return DeviceMemoryError(
             f"model {spec.name}: memory ran out while building for batches {shapes}: {words.rstrip('.')}. {remedy}"
         )
@@ -205,18 +205,18 @@ def memory_told(words: str) -> tuple[int, int] | None:
     return None if found is None else (int(found[1]) << 20, int(found[2]) << 20)
 
 
-def larger_workspace(options: BuildOptions, words: str) -> str:
-    """Say that the limit on kernels is too low, where by the library's ``words`` that is why; else an empty string."""
+def remedy_for_memory(options: BuildOptions, spec: ModelSpec, shapes: ShapeProfile, words: str) -> str:
+    """Say what to change, by the library's ``words``: its limit on kernels, the batch, or either."""
     limit, told = options.workspace_bytes, memory_told(words)
+    smaller = smaller_batch(spec, shapes, told)
     if limit is None:
-        return ""
-    too_little = told[0] > limit if told else "workspace" in words.lower() or _NO_KERNEL.search(words) is not None
-    if not too_little:
-        return ""
-    return (
-        f"--workspace {limit / 2**20:g} MiB (engine.workspace_mib in a configuration) is too little: raise it, or "
-        "leave it out."
-    )
+        return smaller
+    set_to = f"--workspace {limit / 2**20:g} MiB (engine.workspace_mib in a configuration)"
+    if "workspace limit" in words.lower() or (told is not None and told[0] > limit <= told[1]):
+        return f"{set_to} is too little: raise it, or leave it out."
+    if told is None and _NO_KERNEL.search(words):
+        return f"{set_to} may be too little: raise it, or leave it out. {smaller}"
+    return smaller
 
 
 def smaller_batch(spec: ModelSpec, shapes: ShapeProfile, told: tuple[int, int] | None = None) -> str:

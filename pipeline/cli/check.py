@@ -15,6 +15,7 @@ import typer
 from engines.cpu_session import require_precision
 from engines.errors import ModelError, RuntimeMissingError
 from engines.inspect_model import read_model_spec
+from engines.precision.prepare import refuse_typed
 from pipeline.accuracy.calibration import calibration_from
 from pipeline.cli import exit_codes
 from pipeline.config.load import Loaded, load
@@ -67,7 +68,7 @@ def check(
 
 
 def _refused(path: Path, config: Config) -> list[Problem]:
-    """Return what a run would refuse: a precision that the runtime lacks, no model, calibration without pictures."""
+    """Return what a run would refuse: a precision that cannot be had, no model, calibration without pictures."""
     infer = config.infer
     try:
         if infer.runtime in ("cpu", "cuda"):
@@ -78,6 +79,11 @@ def _refused(path: Path, config: Config) -> list[Problem]:
         spec = read_model_spec(find_model(infer.model), infer.facts)
     except (ModelError, InputError) as error:
         return [Problem(str(path), None, "infer.model", infer.model, str(error))]
+    try:
+        if infer.precision is not None:
+            refuse_typed(find_model(infer.model))
+    except ModelError as error:
+        return [Problem(str(path), None, "infer.precision", infer.precision, str(error))]
     try:
         calibration_from(infer.calibration, spec, infer.calibration_pictures)
     except InputError as error:

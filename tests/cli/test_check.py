@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.onpace_command import onpace
-from tests.helpers.tiny_onnx import do_nothing_detector
+from tests.helpers.tiny_onnx import do_nothing_detector, planted_detector
 
 REPORT = {"ok", "file", "problems", "warnings", "streams", "model", "runtime", "sinks"}
 
@@ -121,3 +121,14 @@ def test_a_precision_that_the_named_runtime_lacks_is_a_problem(good: Path, runti
     assert f"infer.precision: runtime '{runtime}' runs no " in done.stderr
     good.write_text(text.replace("model.onnx}", f"model.onnx, {wanted}}}"))
     assert onpace("check", good).returncode == 0, "another runtime may have it"
+
+
+def test_a_precision_of_a_file_that_is_in_one_already_is_a_problem(good: Path) -> None:
+    planted_detector(good.parent / "half.onnx", (96, 96), [], dtype="float16")
+    text = good.read_text()
+    good.write_text(text.replace("model.onnx}", "half.onnx, precision: fp32}"))
+    done = onpace("check", good)
+    assert done.returncode == 2
+    assert "infer.precision" in done.stderr and "is fp16 already" in " ".join(done.stderr.split())
+    good.write_text(text.replace("model.onnx}", "half.onnx}"))
+    assert onpace("check", good).returncode == 0

@@ -28,9 +28,9 @@ from engines.shape_profile import ShapeProfile
 from engines.trt.builder import (
     allow_precisions,
     build_plan,
-    larger_workspace,
     looks_like_no_memory,
     memory_told,
+    remedy_for_memory,
     smaller_batch,
 )
 from engines.trt.engine import TrtEngine
@@ -173,18 +173,27 @@ def test_build_that_its_own_limit_leaves_no_memory_blames_the_limit_alone(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("words", "blamed"),
+    ("words", "told"),
     [
-        ("no tactics to implement the operation within workspace limit", True),
-        ("Could not find any implementation for node a | insufficient memory on requested size of 9396224", True),
-        ("Tactic Device request: 3280MB Available: 64MB. Device memory is insufficient to use tactic.", True),
-        ("Tactic Device request: 60MB Available: 15MB. Device memory is insufficient to use tactic.", False),
-        ("Cuda Runtime (out of memory)", False),
+        ("no tactics to implement the operation within workspace limit", "is too little"),
+        ("Tactic Device request: 3280MB Available: 64MB. Device memory is insufficient.", "is too little"),
+        (
+            "Could not find any implementation for node a | insufficient memory on requested size of 9",
+            "may be too little",
+        ),
+        ("Tactic Device request: 60MB Available: 15MB. Device memory is insufficient.", "batch 1 may fit"),
+        ("Tactic Device request: 3280MB Available: 19MB. Device memory is insufficient.", "Not even batch 1 would fit"),
+        ("Cuda Runtime (out of memory)", "Batch 4 may fit"),
     ],
 )
-def test_the_limit_is_blamed_only_where_it_is_the_limit_that_was_too_low(words, blamed):
-    assert larger_workspace(BuildOptions(workspace_bytes=64 << 20), words).startswith("--workspace 64 MiB") == blamed
-    assert larger_workspace(BuildOptions(), words) == ""
+def test_the_limit_is_blamed_only_where_it_may_be_what_was_too_low(tmp_path, words, told):
+    spec = read_model_spec(colour_detector(tmp_path / "m.onnx", (96, 96)))
+    shapes = ShapeProfile(1, 8, 8)
+    remedy = remedy_for_memory(BuildOptions(workspace_bytes=64 << 20), spec, shapes, words)
+    assert told in remedy
+    assert remedy.startswith("--workspace 64 MiB (engine.workspace_mib in a configuration)") == ("too little" in told)
+    assert ("batch" in remedy.lower()) == (told != "is too little")
+    assert "workspace" not in remedy_for_memory(BuildOptions(), spec, shapes, words)
 
 
 def test_a_smaller_batch_than_the_file_fixes_takes_another_file(tmp_path):

@@ -19,6 +19,7 @@ from engines.precision.kept import kept_model
 from engines.precision.layers import find_layers
 from engines.precision.prepare import prepared
 from engines.precision.quantise import without_pairs
+from engines.precision.ranges import _Entropy
 from engines.precision.typed_model import Calibration, cpu_model, spec_of_typed, typed_model
 from engines.runtime import RuntimeOptions
 from tests.helpers.conv_onnx import SIZE, conv_detector
@@ -249,6 +250,26 @@ def test_int8_answers_are_close(model, tmp_path, method):
     expected, found = answer(model, picture), answer(for_cpu, picture)
     assert np.abs(found - expected)[:, :4].mean() < 0.05 * expected[:, :4].std() + 0.5
     assert np.abs(found - expected)[:, 4:].mean() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high"),
+    [
+        (np.concatenate([np.zeros(9000), np.linspace(1, 6, 1000)]), 0, 6),  # nothing between zeros and the rest
+        (np.linspace(0.3, 0.9, 5000), 0.3, 0.9),
+        (np.full(100, 2.0), 2, 2),
+        (np.zeros(100), 0, 0),
+        (np.append(np.abs(np.random.default_rng(3).normal(0, 1, 20000)), 40.0), 0, 6),  # one far off is cut
+    ],
+)
+def test_entropy_cuts_what_is_far_off_and_keeps_the_rest(values, low, high):
+    collector = _Entropy()
+    for part in np.array_split(np.float32(values), 3):
+        collector.add({"t": part})
+    ((found_low, found_high),) = collector.ranges(widest=False).values()
+    assert found_low == pytest.approx(low, abs=0.01)
+    assert found_low <= found_high
+    assert 0.5 * high <= found_high <= 1.01 * high
 
 
 def test_a_model_of_an_old_opset_is_lifted(tmp_path):

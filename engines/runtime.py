@@ -48,7 +48,7 @@ Prefer = Literal["auto", "latency", "throughput"]
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """How TensorRT's plans are built and where they are kept."""
+    """How a GPU runs models: its slots and graphs, and how TensorRT's plans are built and where they are kept."""
 
     store: Path | None = None
     """Folder; None takes the user's cache."""
@@ -81,11 +81,11 @@ class RuntimeOptions:
     live: bool = False
     """True when every stream is live (latency counts), False when files are among them (throughput counts)."""
     one_shape: bool = False
-    """Whether ``Runtime.concurrent_runs`` must stay as it is at first."""
+    """Whether ``Runtime.concurrent_runs`` must stay as it is when opened: other sizes are opened beside it."""
     precision: Precision | None = None
     """What the model is turned into first; None runs it as its file is."""
     calibration: Calibration | None = None
-    """Pictures for ``precision`` int8."""
+    """Pictures for ``precision`` int8 or fp8."""
     literal: bool = False
     """Whether a CPU runs a file in eight bits step by step, as TensorRT takes it, not in its own faster form."""
     gpu: int = 0

@@ -155,7 +155,7 @@ class _Histogram:
 
 
 def _entropy_end(counts: NDArray[Any]) -> float:
-    """Return where to cut a histogram of magnitudes, 0-1 of it, so that 128 levels tell least less than the values do.
+    """Return where to cut a histogram of magnitudes, 0-1 of it, so that 128 levels lose least of what the values tell.
 
     Least Kullback-Leibler divergence, after S. Migacz, "8-bit inference with TensorRT", GTC 2017. Zeros, of which ReLU
     makes most values, count as the bin beside them does (as in NVIDIA's pytorch-quantization): they need no level.

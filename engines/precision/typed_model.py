@@ -1,8 +1,9 @@
 """``typed_model``: one fp32 detector in, the same detector in another precision out, as an ONNX file.
 
-The precision is in the file: TensorRT, ONNX Runtime on CUDA and the CPU runtime all read the same one. Inputs and
-outputs stay float32, but for fp16's pictures (``spec_of_typed``), so that what is known of the model (``ModelSpec``),
-preprocessing and heads hold for every form.
+The precision is in the file: TensorRT, ONNX Runtime on CUDA and the CPU runtime all read the same one, but for int8, of
+which the CPU reads a form of its own with the same weights and ranges (``cpu_model``). Inputs and outputs stay float32,
+but for fp16's pictures (``spec_of_typed``), so that what is known of the model (``ModelSpec``), preprocessing and heads
+hold for every form.
 """
 
 from __future__ import annotations

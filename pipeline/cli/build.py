@@ -10,6 +10,7 @@ import typer
 
 from engines.model_spec import ModelSpec
 from engines.plan_building import PlanBuilder
+from engines.precision.prepare import refuse_typed
 from engines.precision.ranges import Method
 from engines.precision.typed_model import Calibration, Precision
 from engines.runtime import PlanOptions, RuntimeOptions
@@ -80,6 +81,8 @@ def build(
     wanted = precision_of("--precision", precision)
     refuse_unused_pictures(wanted, calibration)
     path, spec = find_spec(model, facts or [])
+    if wanted is not None:
+        refuse_typed(path)  # no library that might be missing would help
     frames = calibration_from(calibration or [], spec, calibration_pictures, calibration_method)
     lost = _ap_lost(path, spec, wanted, frames, dataset, max_ap_loss)
     with build_progress(spec.name, show=not json) as progress:

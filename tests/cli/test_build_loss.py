@@ -13,6 +13,7 @@ from pipeline.accuracy.dataset import read_dataset
 from pipeline.samples import find_sample
 from samples.label_clip import write_dataset
 from tests.cli.onpace_command import onpace
+from tests.helpers.tiny_onnx import planted_detector
 
 
 def test_a_precision_that_loses_too_much_is_not_built(tmp_path):
@@ -57,3 +58,14 @@ def test_pictures_that_no_precision_looks_at_are_refused(command, options, got):
     done = onpace(command[0], "sample:street.onnx", *command[1:], "--calibration", "sample:street.mp4", *options)
     assert done.returncode == 2
     assert f"--calibration is for --precision int8 or fp8, {got}" in done.stderr
+
+
+def test_a_file_that_no_precision_can_be_made_of_is_told_before_a_library_that_is_missing(tmp_path):
+    missing = "No module named 'tensorrt'"
+    (tmp_path / "tensorrt.py").write_text(f"raise ModuleNotFoundError({missing!r})")
+    half = planted_detector(tmp_path / "half.onnx", (96, 96), [], dtype="float16")
+    store = ["--store", tmp_path / "plans"]
+    refused = onpace("build", half, "--precision", "fp16", *store, PYTHONPATH=str(tmp_path))
+    assert refused.returncode == 2
+    assert "is fp16 already" in refused.stderr and missing not in refused.stderr
+    assert missing in onpace("build", half, *store, PYTHONPATH=str(tmp_path)).stderr

@@ -19,7 +19,7 @@ from engines.errors import ModelError, PlanError, PlanMissingError, RunError, Ru
 from engines.model_spec import ModelSpec
 from engines.plan_key import ANY_LATER, PlanKey, gpu_identity
 from engines.precision.kept import kept_model, made_seconds, made_with, model_digest
-from engines.precision.typed_model import CALIBRATED, RECIPE
+from engines.precision.typed_model import CALIBRATED, RECIPE, Calibration
 from engines.runtime import RuntimeOptions
 from engines.shape_profile import DEFAULT_MAX_BATCH, ShapeProfile
 from engines.trt.library import TrtLibrary, find_library
@@ -142,14 +142,18 @@ class PlanBuilder:
         return found
 
     def command(self, shapes: ShapeProfile) -> str:
-        """Return the command that builds this plan, for those batches. Calibration pictures it leaves to the reader."""
-        options, build = self.options, self.options.plans.build
+        """Return the command that builds this plan, for those batches. Calibration sources it leaves to the reader."""
+        options, build, calibration = self.options, self.options.plans.build, self.options.calibration
         words = ["onpace build", str(self.model)]
         if options.precision is not None:
             words.append(f"--precision {options.precision}")
         words.append(f"--batch {shapes}")
         if options.precision in CALIBRATED:
             words.append("--calibration SOURCE")
+            if calibration is not None and calibration.pictures != Calibration.pictures:
+                words.append(f"--calibration-pictures {calibration.pictures}")
+            if calibration is not None and calibration.method != Calibration.method:
+                words.append(f"--calibration-method {calibration.method}")
         if build.optimisation_level is not None:
             words.append(f"--optimisation-level {build.optimisation_level}")
         if build.workspace_bytes is not None:

@@ -57,6 +57,9 @@ class Calibration:
     method: Method = "percentile"
     percentile: float = 99.999
     """50 to 100: the part of each tensor's values that its range holds."""
+    pictures: int = 32
+    """How many were asked for; short videos have fewer. Enough for detectors: ranges of a layer hardly change with more
+    of the same scenes."""
 
 
 @dataclass(frozen=True, slots=True)

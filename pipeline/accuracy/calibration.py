@@ -27,10 +27,8 @@ from pipeline.source.images import pictures_at
 from pipeline.source.redact import redact
 from pipeline.source.source import Source, SourceOptions, open_source
 
-PICTURES = 32
-"""Enough for detectors: ranges of a layer hardly change with more of the same scenes."""
-
-METHOD: Method = "percentile"
+PICTURES = Calibration.pictures
+METHOD = Calibration.method
 
 _KEPT = frozenset({"file", "images", "recording"})
 
@@ -48,7 +46,8 @@ def calibration_from(
     if not sources:
         return None
     addresses = [_address(source) for source in sources]
-    return Calibration(_Pictures(sources, spec, pictures), _digest(addresses, spec, pictures), method)
+    tensors = _Pictures(sources, spec, pictures)
+    return Calibration(tensors, _digest(addresses, spec, pictures), method, pictures=pictures)
 
 
 def _address(source: str) -> Address:

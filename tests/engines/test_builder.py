@@ -270,6 +270,25 @@ def test_a_damaged_plan_counts_as_none_where_none_may_be_built_now(tmp_path, rtx
         PlanBuilder.open(model, spec, ready, to_run=False).require()
 
 
+def test_the_command_that_builds_a_missing_plan_says_how_it_is_calibrated_where_that_is_not_the_default(tmp_path, rtx):
+    model = conv_detector(tmp_path / "m.onnx")
+    spec, clip = read_model_spec(model), [str(find_sample("street.mp4"))]
+    plans = PlanOptions(store=tmp_path / "plans", may_build=False)
+
+    def told(calibration):
+        options = RuntimeOptions(precision="int8", calibration=calibration, plans=plans)
+        with pytest.raises(PlanMissingError) as caught:
+            PlanBuilder.open(model, spec, options, to_run=False).require()
+        return str(caught.value)
+
+    assert " --calibration SOURCE --store" in told(calibration_from(clip, spec))
+    wanted = " --calibration SOURCE --calibration-pictures 8 --calibration-method entropy --store"
+    assert wanted in told(calibration_from(clip, spec, 8, "entropy"))
+    assert " --calibration SOURCE --calibration-method minmax --store" in told(
+        calibration_from(clip, spec, 32, "minmax")
+    )
+
+
 def test_an_eight_bit_plan_is_found_without_pictures_by_other_versions_too(tmp_path, rtx, monkeypatch):
     model = conv_detector(tmp_path / "m.onnx")
     spec, plans = read_model_spec(model), PlanOptions(store=tmp_path / "plans")

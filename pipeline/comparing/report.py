@@ -32,7 +32,7 @@ COLUMNS = (
 )
 
 _SHORT = ("runtime", "type", "batch", "p50", "p95", "p99", "fps", "host", "GPU", "file", "build", "AP", "lost")
-_CAPTION = "p50, p95, p99: ms a run; fps: pictures a second; host, GPU, file: MiB; build: s; lost: points of AP"
+_MAY_BE_EMPTY = ("GPU", "AP", "lost")
 
 
 def as_json(rows: Sequence[Row], spec: ModelSpec, about: dict[str, Any]) -> dict[str, Any]:
@@ -48,12 +48,23 @@ def as_json(rows: Sequence[Row], spec: ModelSpec, about: dict[str, Any]) -> dict
 
 
 def as_table(rows: Sequence[Row]) -> Table:
-    """Return the rows for a terminal."""
-    table = Table(caption=_CAPTION, caption_justify="left", padding=(0, 1, 0, 0), box=SIMPLE_HEAD)
-    for place, title in enumerate(_SHORT):
-        table.add_column(title, justify="left" if place < 2 else "right", no_wrap=True)
-    for cells in _cells(rows):
-        table.add_row(*cells)
+    """Return the measured rows for a terminal of 80 columns, without the columns that would be empty.
+
+    All rows where none was measured.
+    """
+    shown = [row for row in rows if row.batches] or rows
+    lines = _cells(shown)
+    kept = [
+        place
+        for place, title in enumerate(_SHORT)
+        if title not in _MAY_BE_EMPTY or any(cells[place] not in ("", "-") for cells in lines)
+    ]
+    titles = [_SHORT[place] for place in kept]
+    table = Table(caption=_caption(titles), caption_justify="left", padding=0, box=SIMPLE_HEAD, show_edge=False)
+    for title in titles:
+        table.add_column(title, justify="left" if title in _SHORT[:2] else "right", no_wrap=True)
+    for cells in lines:
+        table.add_row(*(cells[place] for place in kept))
     return table
 
 
@@ -121,6 +132,12 @@ def in_pictures(per_second: float) -> str:
     return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
 
 
+def _caption(titles: Sequence[str]) -> str:
+    sizes = ", ".join(title for title in ("host", "GPU", "file") if title in titles)
+    lost = "; lost: points of AP" if "lost" in titles else ""
+    return f"p50, p95, p99: ms a run; fps: pictures a second; {sizes}: MiB; build: s{lost}"
+
+
 def _best(row: Row) -> Figures:
     return row.at(row.best_batch) or row.batches[0]
 
@@ -135,7 +152,7 @@ def _cells(rows: Sequence[Row]) -> list[list[str]]:
     lines = []
     for row in rows:
         if not row.batches:
-            lines.append([row.runtime, row.precision, *["-"] * (len(COLUMNS) - 3), row.status])
+            lines.append([row.runtime, row.precision, row.status, *["-"] * (len(COLUMNS) - 3)])
             continue
         shown = [row.batches[0]]
         shown += [_best(row)] if row.best_batch != row.batches[0].batch else []
@@ -148,11 +165,16 @@ def _cells(rows: Sequence[Row]) -> list[list[str]]:
             _number(None if row.ap_loss is None else round(row.ap_loss, 1) + 0.0, "+.1f"),  # no "-0.0"
         ]
         for place, figures in enumerate(shown):
-            latency = [f"{figures.latency_ms[key]:.2f}" for key in ("p50", "p95", "p99")]
+            latency = [_milliseconds(figures.latency_ms[key]) for key in ("p50", "p95", "p99")]
             names = [row.runtime, row.precision] if not place else ["", ""]
             rest = about if not place else [""] * len(about)
             lines.append([*names, str(figures.batch), *latency, f"{figures.fps:.1f}", *rest])
     return lines
+
+
+def _milliseconds(value: float) -> str:
+    """Return four digits, so that all columns fit a terminal; runs differ by more than what is left out."""
+    return format(value, ".2f" if value < 99.995 else ".1f" if value < 999.95 else ".0f")
 
 
 def _mebibytes(count: int | None, style: str = ".0f") -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 
 from engines.inspect_model import read_model_spec
 from engines.precision.typed_model import typed_model
-from pipeline.comparing.report import COLUMNS, in_pictures
-from pipeline.comparing.row import Task
+from pipeline.comparing.report import COLUMNS, as_markdown, as_table, in_pictures
+from pipeline.comparing.row import Figures, Row, Task
 from pipeline.comparing.rows import measure_rows
 from pipeline.samples import find_sample
 from samples.label_clip import write_dataset
@@ -114,6 +115,54 @@ def test_what_is_lost_is_told_without_a_row_of_what_it_is_lost_against(tmp_path)
     assert 0.5 < row["ap"] < 1.0
     assert 100 * row["ap"] + row["ap_loss"] == pytest.approx(68.5, abs=8.0), "of fp32 on the CPU, on a few frames"
     assert row["ap_loss"] != 0.0
+
+
+def measured(runtime, precision, **more):
+    """Return a row with figures as long as they get."""
+    figures = [
+        Figures(1, 50, {"p50": 99.991, "p95": 123.456, "p99": 987.654}, 12_345.67),
+        Figures(128, 50, {"p50": 99.996, "p95": 1234.56, "p99": 9876.54}, 23_456.78),
+    ]
+    sizes = {"host_bytes": 4321 << 20, "file_bytes": 987 << 20, "build_seconds": 1234.5}
+    return Row(runtime, precision, batches=figures, best_batch=128, **{**sizes, **more})
+
+
+def shown(rows):
+    console = Console(width=80)
+    with console.capture() as printed:
+        console.print(as_table(rows))
+    return printed.get().splitlines()
+
+
+MISSING = Row("cuda", "int8", "missing", "no GPU")
+LOSS = {"ap": 0.512, "ap_loss": -12.34}
+
+
+@pytest.mark.parametrize(
+    "row", [measured("cpu", "fp16", **LOSS), measured("tensorrt", "bf16", gpu_bytes=6543 << 20, **LOSS)]
+)
+def test_every_cell_is_whole_at_80_columns(row):
+    lines = shown([row, MISSING])
+    cells = [line.strip("| ").split(" | ") for line in as_markdown([row]).splitlines()[2:]]
+    assert [line.split() for line in lines[2:4]] == [
+        [cell for cell in (text.strip() for text in texts) if cell not in ("", "-")] for texts in cells
+    ]
+    assert lines[0].split()[-3:] == ["build", "AP", "lost"]
+    assert "\N{HORIZONTAL ELLIPSIS}" not in "".join(lines)
+
+
+def test_the_table_leaves_out_what_would_be_empty_and_markdown_does_not():
+    rows = [measured("cpu", "fp32"), measured("cpu", "int8"), MISSING]
+    heading, *lines = shown(rows)
+    assert heading.split() == ["runtime", "type", "batch", "p50", "p95", "p99", "fps", "host", "file", "build"]
+    assert not any("missing" in line or "GPU" in line or "lost" in line for line in lines)
+    assert "| cuda | int8 | missing | - |" in as_markdown(rows)
+
+
+def test_a_table_of_nothing_measured_tells_the_status_under_batch():
+    heading, _, line, *_ = shown([MISSING])
+    assert heading.split()[2] == "batch"
+    assert line.split()[:4] == ["cuda", "int8", "missing", "-"]
 
 
 def test_a_chart_tells_rates_in_whole_pictures():

@@ -45,12 +45,13 @@ def calibration_from(
     """
     if not sources:
         return None
-    addresses = [_address(source) for source in sources]
+    addresses = [calibration_address(source) for source in sources]
     tensors = _Pictures(sources, spec, pictures)
     return Calibration(tensors, _digest(addresses, spec, pictures), method, pictures=pictures)
 
 
-def _address(source: str) -> Address:
+def calibration_address(source: str) -> Address:
+    """Return where ``source`` lies. Raises InputError for what is no file, or not there."""
     try:
         address = parse_address(source)
     except UrlError as error:

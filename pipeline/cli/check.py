@@ -12,15 +12,14 @@ from typing import Annotated, Any
 
 import typer
 
-from engines.cpu_session import require_precision
-from engines.errors import ModelError, RuntimeMissingError
+from engines.errors import ModelError
 from engines.inspect_model import read_model_spec
 from engines.precision.prepare import refuse_typed
-from pipeline.accuracy.calibration import calibration_from
+from pipeline.accuracy.calibration import calibration_address
 from pipeline.cli import exit_codes
 from pipeline.config.load import Loaded, load
 from pipeline.config.problem import InvalidConfig, Problem
-from pipeline.config.sections import Config, StreamSection
+from pipeline.config.sections import StreamSection
 from pipeline.errors import InputError, OnpaceError
 from pipeline.plan import StreamPlan, plan_stream
 from pipeline.samples import find_model, find_sample
@@ -53,7 +52,7 @@ def check(
             raise
         _print_json({"ok": False, "file": str(path), "problems": [asdict(problem) for problem in error.problems]})
         return exit_codes.BAD_INPUT
-    problems = _refused(path, loaded.config)
+    problems = _refused(loaded)
     if problems and json:
         _print_json({"ok": False, "file": str(path), "problems": [asdict(problem) for problem in problems]})
         return exit_codes.BAD_INPUT
@@ -67,28 +66,24 @@ def check(
     return exit_codes.DONE if report["ok"] else exit_codes.FAILED
 
 
-def _refused(path: Path, config: Config) -> list[Problem]:
-    """Return what a run would refuse: a precision that cannot be had, no model, calibration without pictures."""
-    infer = config.infer
+def _refused(loaded: Loaded) -> list[Problem]:
+    """Return what a run would refuse once it opens the files: the model, its precision, calibration sources."""
+    infer, document = loaded.config.infer, loaded.document
+    path = ("infer", "model")
     try:
-        if infer.runtime in ("cpu", "cuda"):
-            require_precision(infer.runtime, infer.precision)
-    except RuntimeMissingError as error:
-        return [Problem(str(path), None, "infer.precision", infer.precision, str(error))]
-    try:
-        spec = read_model_spec(find_model(infer.model), infer.facts)
-    except (ModelError, InputError) as error:
-        return [Problem(str(path), None, "infer.model", infer.model, str(error))]
-    try:
+        model = find_model(infer.model)
+        read_model_spec(model, infer.facts)
         if infer.precision is not None:
-            refuse_typed(find_model(infer.model))
-    except ModelError as error:
-        return [Problem(str(path), None, "infer.precision", infer.precision, str(error))]
-    try:
-        calibration_from(infer.calibration, spec, infer.calibration_pictures)
-    except InputError as error:
-        return [Problem(str(path), None, "infer.calibration", None, str(error))]
-    return []
+            path = ("infer", "precision")
+            refuse_typed(model)
+    except (ModelError, InputError) as error:
+        document.problem(path, str(error), document.shown(path))
+    for place, source in enumerate(infer.calibration):
+        try:
+            calibration_address(source)
+        except InputError as error:
+            document.problem(("infer", "calibration", place), str(error))
+    return sorted(document.problems, key=lambda problem: problem.line or 0)
 
 
 def describe(path: Path, loaded: Loaded, *, probe: bool) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from engines.cpu_session import require_precision
+from engines.errors import RuntimeMissingError
 from pipeline.config.explain import did_you_mean
 from pipeline.config.marked_yaml import Document
 from pipeline.config.problem import KeyPath
@@ -53,7 +55,7 @@ def check_meaning(document: Document) -> None:
     _check_model(document, ("infer", "model"))
     for path in _items(document, "infer", "smaller"):
         _check_model(document, path)
-    _check_calibration(document)
+    _check_precision(document)
     _check_sinks(document)
     _check_dashboard(document)
 
@@ -232,9 +234,14 @@ def _check_model(document: Document, path: KeyPath) -> None:
         document.problem(path, f"{shown} is no usable path.", shown)
 
 
-def _check_calibration(document: Document) -> None:
+def _check_precision(document: Document) -> None:
     path = ("infer", "precision")
-    precision = document.get(path)
+    precision, runtime = document.get(path), document.get(("infer", "runtime"))
+    if runtime in ("cpu", "cuda") and precision in ("bf16", "fp8"):
+        try:
+            require_precision(runtime, precision)
+        except RuntimeMissingError as error:
+            document.problem(path, str(error), str(precision))
     if precision in ("int8", "fp8") and not document.get(("infer", "calibration")):
         message = (
             f"{precision} takes its ranges from pictures. Write infer.calibration beside it: videos, folders of "

@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Loaded:
 
     config: Config
     """Paths in it are absolute."""
+    document: Document = field(repr=False)
+    """What it was read from: knows the line of every value."""
     warnings: tuple[Problem, ...] = ()
 
 
@@ -88,8 +90,8 @@ def json_schema() -> dict[str, Any]:
     schema = {"$schema": _SCHEMA_DIALECT, **Config.model_json_schema(), "title": "Onpace configuration"}
     for section in all_sections():
         properties = schema["properties"] if section is Config else schema["$defs"][section.__name__]["properties"]
-        for name, field in section.model_fields.items():
-            _finish_property(properties[name], field)
+        for name, info in section.model_fields.items():
+            _finish_property(properties[name], info)
     _drop_titles(schema)
     return schema
 
@@ -118,7 +120,7 @@ def _loaded(document: Document) -> Loaded:
             check_meaning(document)
         config = _validated(document)
         if config is not None and not document.problems:
-            return Loaded(config, tuple(document.warnings))
+            return Loaded(config, document, tuple(document.warnings))
     raise InvalidConfig(sorted(document.problems, key=lambda problem: problem.line or 0))
 
 

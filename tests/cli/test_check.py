@@ -93,16 +93,29 @@ def test_a_missing_file_is_bad_input(tmp_path: Path) -> None:
 def test_what_a_run_would_refuse_when_it_opens_the_files_is_a_problem_too(good: Path) -> None:
     config = good.read_text()
     pictures = config.replace("model.onnx}", "model.onnx, precision: int8, calibration: ['rtsp://u:hunter2@h/x']}")
-    for text, model, told in ((pictures, None, "infer.calibration"), (config, b"no model", "infer.model")):
+    for text, model, told in ((pictures, None, "infer.calibration[0]"), (config, b"no model", "infer.model")):
         good.write_text(text)
         if model is not None:
             (good.parent / "model.onnx").write_bytes(model)
         done = onpace("check", good)
         assert done.returncode == 2
-        assert f"{good}: {told}: " in done.stderr
+        assert f"{good}:4: {told}: " in done.stderr
         assert "hunter2" not in done.stderr
         (problem,) = json.loads(onpace("check", good, "--json").stdout)["problems"]
-        assert problem["path"] == told
+        assert (problem["path"], problem["line"]) == (told, 4)
+
+
+def test_everything_that_a_run_would_refuse_is_told_at_once_with_its_line(good: Path) -> None:
+    (good.parent / "model.onnx").write_bytes(b"no model")
+    calibration = "precision: int8\n  calibration:\n  - none.mp4\n  - sample:street.mp4\n  - rtsp://u:hunter2@h/x"
+    good.write_text(good.read_text().replace("{model: model.onnx}", f"\n  model: model.onnx\n  {calibration}"))
+    done = onpace("check", good)
+    assert done.returncode == 2
+    for line, told in ((5, "infer.model: "), (8, "infer.calibration[0]: "), (10, "infer.calibration[2]: ")):
+        assert f"{good}:{line}: {told}" in done.stderr
+    assert "hunter2" not in done.stderr
+    problems = json.loads(onpace("check", good, "--json").stdout)["problems"]
+    assert [problem["line"] for problem in problems] == [5, 8, 10]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +131,8 @@ def test_a_precision_that_the_named_runtime_lacks_is_a_problem(good: Path, runti
     good.write_text(text.replace("model.onnx}", f"model.onnx, runtime: {runtime}, {wanted}}}"))
     done = onpace("check", good)
     assert done.returncode == 2
-    assert f"infer.precision: runtime '{runtime}' runs no " in done.stderr
+    assert f"{good}:4: infer.precision: runtime '{runtime}' runs no " in done.stderr
+    assert f"{good}:4: infer.precision: runtime '{runtime}' runs no " in onpace("run", good).stderr
     good.write_text(text.replace("model.onnx}", f"model.onnx, {wanted}}}"))
     assert onpace("check", good).returncode == 0, "another runtime may have it"
 
@@ -129,6 +143,6 @@ def test_a_precision_of_a_file_that_is_in_one_already_is_a_problem(good: Path) -
     good.write_text(text.replace("model.onnx}", "half.onnx, precision: fp32}"))
     done = onpace("check", good)
     assert done.returncode == 2
-    assert "infer.precision" in done.stderr and "is fp16 already" in " ".join(done.stderr.split())
+    assert f"{good}:4: infer.precision" in done.stderr and "is fp16 already" in " ".join(done.stderr.split())
     good.write_text(text.replace("model.onnx}", "half.onnx}"))
     assert onpace("check", good).returncode == 0

@@ -16,7 +16,7 @@ from engines.cores import usable_cores
 from engines.model_spec import ModelSpec
 from engines.precision.prepare import file_precision
 from engines.precision.ranges import Method
-from engines.precision.typed_model import Precision
+from engines.precision.typed_model import CALIBRATED, Precision
 from engines.runtime import RUNTIMES
 from pipeline.accuracy.calibration import METHOD, PICTURES, calibration_from
 from pipeline.accuracy.dataset import read_dataset
@@ -30,6 +30,7 @@ from pipeline.comparing.report import as_json, as_markdown, as_table, draw, in_w
 from pipeline.comparing.row import Row, Task
 from pipeline.comparing.rows import measure_rows
 from pipeline.errors import InputError
+from pipeline.source.redact import redact
 
 _CPU_BATCHES, _GPU_BATCHES = [1, 2, 4], [1, 4, 8, 16, 32]
 
@@ -66,9 +67,10 @@ def compare(
 
     Exit codes: 0 done, 1 no row could be measured, 2 bad input. What cannot run here is a row that says why.
 
-    JSON keys: onpace; model; sha256; input \\[width, height]; machine; dataset; rounds; seconds; rows, a list of
-    {runtime, precision, status (ok, missing, failed), why, described, batches [{batch, runs, latency_ms {p50, p95,
-    p99}, fps}], best_batch, host_bytes, gpu_bytes, file_bytes, build_seconds, ap, ap50, ap_loss}.
+    JSON keys: onpace; model; sha256; input \\[width, height]; machine; dataset; calibration {sources, pictures (at
+    most), method}, null where no row takes it; rounds; seconds; rows, a list of {runtime, precision, status (ok,
+    missing, failed), why, described, batches [{batch, runs, latency_ms {p50, p95, p99}, fps}], best_batch, host_bytes,
+    gpu_bytes, file_bytes, build_seconds, ap, ap50, ap_loss}.
 
     [bold]Example:[/bold] onpace compare sample:street.onnx --calibration sample:street.mp4
     """
@@ -102,13 +104,20 @@ def compare(
         say=lambda text: progress.print(text, markup=False, highlight=False),
     )
     machine = _machine()
-    about = {"machine": machine, "dataset": dataset and str(dataset), "rounds": rounds, "seconds": seconds}
-    _print(rows, spec, about, json=json)
+    about = {
+        "machine": machine,
+        "dataset": dataset and str(dataset),
+        "calibration": _calibration(tasks),
+        "rounds": rounds,
+        "seconds": seconds,
+    }
+    calibrated = _calibrated(tasks, rows)
+    _print(rows, spec, about, calibrated, json=json)
     title = f"{spec.name} {spec.input_width}x{spec.input_height} on {in_words(machine)}"
     if markdown is not None:
-        markdown.write_text(f"{title}\n\n{as_markdown(rows)}")
+        markdown.write_text(f"{title}{calibrated}\n\n{as_markdown(rows)}")
     if chart is not None:
-        draw(rows, title, chart)
+        draw(rows, f"{title}{calibrated}", chart)
     return exit_codes.DONE if any(row.batches for row in rows) else exit_codes.FAILED
 
 
@@ -162,12 +171,28 @@ def _machine() -> dict[str, Any]:
     return {"processor": processor, "cores": usable_cores(), "python": platform.python_version()}
 
 
-def _print(rows: list[Row], spec: ModelSpec, about: dict[str, Any], *, json: bool) -> None:
+def _calibration(tasks: Sequence[Task]) -> dict[str, Any] | None:
+    """Return what the rows that are calibrated take their ranges from; None without."""
+    for task in tasks:
+        if task.precision in CALIBRATED and task.calibration:
+            sources = [redact(source) for source in task.calibration]
+            return {"sources": sources, "pictures": task.calibration_pictures, "method": task.calibration_method}
+    return None
+
+
+def _calibrated(tasks: Sequence[Task], rows: Sequence[Row]) -> str:
+    """Return the end of the title: how what was measured was calibrated. Empty where none was."""
+    measured = [task for task, row in zip(tasks, rows, strict=True) if row.batches]
+    about = _calibration(measured)
+    return "" if about is None else f", calibrated on up to {about['pictures']} pictures by {about['method']}"
+
+
+def _print(rows: list[Row], spec: ModelSpec, about: dict[str, Any], calibrated: str, *, json: bool) -> None:
     if json:
         typer.echo(json_format.dumps(as_json(rows, spec, about), indent=2))
         return
     console = console_of(to_stderr=False)
-    console.print(f"{spec.name} on {in_words(about['machine'])}", markup=False, highlight=False)
+    console.print(f"{spec.name} on {in_words(about['machine'])}{calibrated}", markup=False, highlight=False)
     console.print(as_table(rows))
     for line in not_measured(rows):
         console.print(line, markup=False, highlight=False)

@@ -91,7 +91,7 @@ def draw(rows: Sequence[Row], title: str, file: Path) -> None:
     """Draw latency of one picture and throughput at the best batch, a bar a row. Raises InputError."""
     shown = [row for row in rows if row.batches]
     figure, (latency, throughput) = new_figure(11, 1.6 + 0.5 * max(1, len(shown)), panels=2)
-    figure.suptitle(title, color=INK)
+    figure.suptitle(title, color=INK, wrap=True)
     names = [f"{row.runtime} {row.precision}" for row in shown]
     places = list(range(len(shown)))
     colours = {runtime: SERIES[place % len(SERIES)] for place, runtime in enumerate({row.runtime: 0 for row in shown})}

@@ -50,8 +50,11 @@ def test_rows_hold_what_a_precision_costs_and_the_page_names_every_key(model, tm
     assert rows["fp16"]["file_bytes"] < rows["fp32"]["file_bytes"]
     page = (ROOT / "docs" / "commands.md").read_text().split("\n## `onpace compare")[1].split("\n## ")[0]
     assert set(report) | set(report["rows"][0]) <= set(re.findall(r"`(\w+)`", page))
+    assert report["calibration"] == {"sources": ["sample:street.mp4"], "pictures": 2, "method": "percentile"}
+    assert set(report["calibration"]) <= set(re.findall(r"`(\w+)`", page))
     title, _, header, _, *lines = (tmp_path / "table.md").read_text().splitlines()
     assert title.startswith("conv 64x64 on ")
+    assert title.endswith(", calibrated on up to 2 pictures by percentile")
     assert header == f"| {' | '.join(COLUMNS)} |"
     assert len([line for line in lines if line.startswith("| cpu")]) == 3
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
@@ -115,6 +118,20 @@ def test_what_is_lost_is_told_without_a_row_of_what_it_is_lost_against(tmp_path)
     assert 0.5 < row["ap"] < 1.0
     assert 100 * row["ap"] + row["ap_loss"] == pytest.approx(68.5, abs=8.0), "of fp32 on the CPU, on a few frames"
     assert row["ap_loss"] != 0.0
+
+
+def test_a_title_tells_of_calibration_only_where_a_calibrated_row_was_measured(model, tmp_path):
+    clip = tmp_path / "token=secret.mp4"
+    clip.symlink_to(find_sample("street.mp4"))
+    for precisions, takes_it in (("fp32", False), ("fp32,fp8", True)):
+        done = onpace(
+            "compare", model, "--runtimes", "cpu", "--precisions", precisions, "--calibration", clip, *QUICK,
+            "--json", "--markdown", tmp_path / "table.md", ONPACE_CACHE=str(tmp_path / "cache"),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert (json.loads(done.stdout)["calibration"] is not None) == takes_it
+        assert "secret" not in done.stdout
+        assert "calibrated" not in (tmp_path / "table.md").read_text().splitlines()[0]
 
 
 def measured(runtime, precision, **more):

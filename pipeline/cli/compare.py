@@ -24,7 +24,7 @@ from pipeline.accuracy.evaluate import match_classes
 from pipeline.chart import check_chart
 from pipeline.cli import exit_codes
 from pipeline.cli.model_facts import HELP, find_spec, parse_facts
-from pipeline.cli.precision_options import CALIBRATION_HELP, METHOD_HELP, PICTURES_HELP, precisions_of
+from pipeline.cli.precision_options import CALIBRATION_HELP, METHOD_HELP, PICTURES_HELP, PRECISIONS_HELP, precisions_of
 from pipeline.cli.summary import console_of
 from pipeline.comparing.report import as_json, as_markdown, as_table, draw, in_words, not_measured
 from pipeline.comparing.row import Row, Task
@@ -40,9 +40,7 @@ def compare(
     runtimes: Annotated[
         list[str] | None, typer.Option(help="cpu, cuda, tensorrt: comma-separated, or repeated; else all.")
     ] = None,
-    precisions: Annotated[
-        list[str] | None, typer.Option(help="fp32, fp16, int8: comma-separated, or repeated; else what suits each.")
-    ] = None,
+    precisions: Annotated[list[str] | None, typer.Option(help=PRECISIONS_HELP)] = None,
     dataset: Annotated[Path | None, typer.Option(help="Labelled pictures, as eval takes them: adds AP.")] = None,
     calibration: Annotated[list[str] | None, typer.Option(metavar="SOURCE", help=CALIBRATION_HELP)] = None,
     calibration_pictures: Annotated[int, typer.Option(min=1, max=10_000, help=PICTURES_HELP)] = PICTURES,

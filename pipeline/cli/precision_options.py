@@ -8,7 +8,9 @@ from typing import get_args
 from engines.precision.typed_model import CALIBRATED, PRECISIONS, Precision
 from pipeline.errors import InputError
 
-PRECISION_HELP = "fp32, fp16, int8; TensorRT 10 and later: bf16, fp8; else as the file is."
+_ALLOWED = "fp32, fp16, int8; TensorRT 10 and later: bf16, fp8"
+PRECISION_HELP = f"{_ALLOWED}; else as the file is."
+PRECISIONS_HELP = f"{_ALLOWED}; comma-separated, or repeated; else what suits each."
 CALIBRATION_HELP = "int8, fp8: a video, a folder or glob of pictures, or a recording; may be repeated."
 PICTURES_HELP = "int8, fp8: how many pictures to calibrate on."
 METHOD_HELP = "int8, fp8: what range to take of what the pictures give."

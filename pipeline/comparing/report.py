@@ -60,7 +60,7 @@ def as_table(rows: Sequence[Row]) -> Table:
         if title not in _MAY_BE_EMPTY or any(cells[place] not in ("", "-") for cells in lines)
     ]
     titles = [_SHORT[place] for place in kept]
-    table = Table(caption=_caption(titles), caption_justify="left", padding=0, box=SIMPLE_HEAD, show_edge=False)
+    table = Table(caption=_caption(shown, titles), caption_justify="left", padding=0, box=SIMPLE_HEAD, show_edge=False)
     for title in titles:
         table.add_column(title, justify="left" if title in _SHORT[:2] else "right", no_wrap=True)
     for cells in lines:
@@ -132,10 +132,14 @@ def in_pictures(per_second: float) -> str:
     return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
 
 
-def _caption(titles: Sequence[str]) -> str:
+def _caption(rows: Sequence[Row], titles: Sequence[str]) -> str:
     sizes = ", ".join(title for title in ("host", "GPU", "file") if title in titles)
     lost = "; lost: points of AP" if "lost" in titles else ""
-    return f"p50, p95, p99: ms a run; fps: pictures a second; {sizes}: MiB; build: s{lost}"
+    about = f"p50, p95, p99: ms a run; fps: pictures a second; {sizes}: MiB; build: s{lost}"
+    if all(len(row.batches) < 2 for row in rows):
+        return about
+    first = "one picture" if all(row.at(1) for row in rows if row.batches) else "the smallest batch"
+    return f"{about}\nfirst line: {first}; second: the batch with the most pictures a second"
 
 
 def _best(row: Row) -> Figures:

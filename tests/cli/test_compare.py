@@ -151,6 +151,10 @@ def shown(rows):
     return printed.get().splitlines()
 
 
+def said_by(rows):
+    return " ".join(" ".join(shown(rows)).split())
+
+
 MISSING = Row("cuda", "int8", "missing", "no GPU")
 LOSS = {"ap": 0.512, "ap_loss": -12.34}
 
@@ -174,6 +178,15 @@ def test_the_table_leaves_out_what_would_be_empty_and_markdown_does_not():
     assert heading.split() == ["runtime", "type", "batch", "p50", "p95", "p99", "fps", "host", "file", "build"]
     assert not any("missing" in line or "GPU" in line or "lost" in line for line in lines)
     assert "| cuda | int8 | missing | - |" in as_markdown(rows)
+
+
+def test_the_caption_tells_what_the_two_lines_of_a_row_are():
+    row = measured("cpu", "fp32")
+    assert "first line: one picture; second: the batch with the most pictures a second" in said_by([row])
+    row.batches[0].batch = 4
+    assert "first line: the smallest batch; second: " in said_by([row])
+    del row.batches[0]
+    assert "first line" not in said_by([row])
 
 
 def test_a_table_of_nothing_measured_tells_the_status_under_batch():

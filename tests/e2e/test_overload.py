@@ -80,4 +80,4 @@ def test_overloaded_cameras_share_by_weight(tmp_path, models, cameras, clip):
     both = max(times[0] for times in at.values()) + 1.0, min(times[-1] for times in at.values())
     heavy, light = (sum(both[0] <= time <= both[1] for time in at[name]) for name in ("w3", "w1"))
     # The shares are exact where both always wait (tests/infer); here a busy machine may leave a camera's queue empty.
-    assert 2.0 <= heavy / light <= 4.0
+    assert 2.0 <= heavy / light <= 4.0, streams

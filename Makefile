@@ -7,8 +7,8 @@ BIN := .venv/bin
 demo: .venv/cpu  ## run the main job on the bundled clip with the bundled detector
 	$(BIN)/onpace run configs/minimal.yaml
 
-test: .venv/dev  ## every test that this machine can run, two files at a time: with more, those that measure pace get in each other's way
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: .venv/dev  ## every test that this machine can run; what fails beside others, as tests of pace may, runs once more alone
+	$(BIN)/python -m pytest -n 2 --dist loadfile || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 lint: .venv/dev  ## what CI checks besides tests
 	$(BIN)/ruff check .
